@@ -1,0 +1,59 @@
+//! What users type: one file a command.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "commands read files and print their answers"
+)]
+
+mod check;
+mod db;
+mod demo;
+mod exec;
+mod explain;
+mod lookup;
+mod run;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A transparent, privacy-enforcing gate for network traffic.
+#[derive(Debug, Parser)]
+#[command(name = "cordon", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Exec(exec::Args),
+    Run(run::Args),
+    Check(check::Args),
+    Explain(explain::Args),
+    Lookup(lookup::Args),
+    Db(db::Args),
+}
+
+/// Parses the command line, runs the command and says how the process ends: 0 done, 1 the answer is "no",
+/// 2 wrong usage or unreadable input; what `explain` and `exec` add stands in their help.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Exec(args) => exec::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Lookup(args) => lookup::run(args),
+        Command::Db(args) => db::run(args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("cordon: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

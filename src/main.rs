@@ -1,0 +1,7 @@
+//! The command `cordon`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cordon::cli::main()
+}

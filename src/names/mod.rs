@@ -1,0 +1,1 @@
+//! Which name a client asked for when it talks to an address.

@@ -1,0 +1,4 @@
+//! Nanoseconds of the hot paths.
+fn main() {
+    divan::main();
+}
