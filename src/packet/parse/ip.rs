@@ -226,6 +226,9 @@ fn check_addresses(src: IpAddr, dst: IpAddr) -> Result<(), Malformed> {
     if src.is_multicast() || src.is_unspecified() || src == IpAddr::V4(Ipv4Addr::BROADCAST) {
         return Err(Malformed::Source);
     }
+    if dst.is_unspecified() {
+        return Err(Malformed::Destination);
+    }
     if src == dst {
         return Err(Malformed::Land);
     }

@@ -301,7 +301,7 @@ fn an_impossible_tcp_header_is_refused() {
 }
 
 #[test]
-fn a_source_that_is_no_host_is_refused() {
+fn addresses_that_name_no_host_are_refused() {
     let (_, v4) = samples::addresses(false);
     let (_, v6) = samples::addresses(true);
     for src in ["0.0.0.0", "224.0.0.1", "239.255.255.255", "255.255.255.255"] {
@@ -318,7 +318,11 @@ fn a_source_that_is_no_host_is_refused() {
             Malformed::Land
         );
     }
-    // As a destination they are somebody else's matter.
+    for (src, dst) in [(v4, "0.0.0.0"), (v6, "::")] {
+        let packet = samples::ip(src, dst.parse().expect("an address"), 99, b"");
+        assert_eq!(refusal(&packet), Malformed::Destination);
+    }
+    // As a destination a group is somebody else's matter.
     assert!(read(&samples::ip(v4, Ipv4Addr::BROADCAST.into(), 99, b"")).is_ok());
     assert!(
         read(&samples::ip(
@@ -544,6 +548,7 @@ fn every_reason_has_a_name_of_its_own() {
         FragmentLength,
         FragmentBeyond,
         Source,
+        Destination,
         Land,
         TcpHeader,
         TcpFlags,
