@@ -363,11 +363,13 @@ fn of_ipv4_options_only_padding_and_router_alert_are_taken() {
         }
     }
     for options in [
-        // Record route, timestamp, an unknown one, router alert of a wrong length or cut off.
+        // Record route, timestamp, an unknown one, router alert of a wrong length or cut off,
+        // padding that says something.
         [7, 3, 4, 0].as_slice(),
         &[68, 4, 5, 0],
         &[30, 4, 0, 0],
         &[148, 3, 0, 0],
+        &[0, 0, 0, 1],
         &[1, 1, 148, 4],
     ] {
         assert_eq!(
@@ -402,6 +404,7 @@ fn dangerous_extension_headers_are_refused_by_name() {
     let home_address: &[u8] = &[0, 0xc9, 4, 0, 0, 0, 0];
     let skippable: &[u8] = &[0, 0x1e, 4, 0, 0, 0, 0];
     let overlong: &[u8] = &[0, 1, 5, 0, 0, 0, 0];
+    let talking_pad: &[u8] = &[0, 1, 4, 0, 0, 0, 1];
     let wrong_alert: &[u8] = &[0, 5, 4, 0, 0, 0, 0];
     for (extensions, reason) in [
         ([(43, PAD)].as_slice(), Malformed::RoutingHeader),
@@ -415,6 +418,7 @@ fn dangerous_extension_headers_are_refused_by_name() {
         (&[(60, skippable)], Malformed::IpOption),
         (&[(0, overlong)], Malformed::IpOption),
         (&[(0, wrong_alert)], Malformed::IpOption),
+        (&[(60, talking_pad)], Malformed::IpOption),
         (&[(60, &[200, 1, 4, 0, 0, 0, 0])], Malformed::Truncated),
     ] {
         assert_eq!(
