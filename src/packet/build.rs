@@ -191,12 +191,8 @@ fn write_udp(
     let payload = buf.get(payload_at..)?;
     let len = EIGHT + payload.len();
     let cut = gso_size != 0 && payload.len() > usize::from(gso_size);
-    // A datagram that a router may have to fragment needs an identification of its own (RFC 6864, section 4.3).
-    let id = if len + IPV4_LEN > SURE_MTU && !cut && from.is_ipv4() {
-        Some(Sum::of(payload).fold())
-    } else {
-        None
-    };
+    let fragile = from.is_ipv4() && !cut && IPV4_LEN + len > SURE_MTU;
+    let id = fragile.then(|| identification(payload, 0));
     let ip = IpHeader::new((from.ip(), to.ip()), protocol::UDP, len, id)?;
     let partial = Sum::pseudo_header(from.ip(), to.ip(), protocol::UDP, len).fold();
     let [s0, s1] = from.port().to_be_bytes();
@@ -241,7 +237,15 @@ fn write_echo_reply(
     let mut header = [kind, 0, 0, 0, i0, i1, s0, s1];
     let sum = sum.bytes(&header).bytes(payload).finish();
     checksum::put(&mut header, 2, sum);
-    IpHeader::new((from, to), protocol, len, Some(id))?.place(buf, payload_at, &header)
+    let fragile = from.is_ipv4() && IPV4_LEN + len > SURE_MTU;
+    let id = fragile.then(|| identification(payload, seq));
+    IpHeader::new((from, to), protocol, len, id)?.place(buf, payload_at, &header)
+}
+
+/// The identification of a packet that a router may have to fragment: others of its time must not have it (RFC 6864,
+/// section 4.3). As there is no counter here, the content gives one.
+fn identification(payload: &[u8], seq: u16) -> u16 {
+    Sum::of(payload).word(seq).fold()
 }
 
 /// Appends a packet that consists of `parts` behind an IP header.

@@ -126,12 +126,12 @@ impl Reassembler {
         let Transport::Fragment(fragment) = parsed.transport else {
             return Err(Refused::NotFragment);
         };
+        self.forget_old(now);
         let data = parsed.payload(bytes);
         if fragment.offset == 0 && !fragment.more {
             // An atomic fragment has nothing to do with others of its identification (RFC 6946).
             return rebuild(header(parsed, bytes), [data].into_iter()).map(Some);
         }
-        self.forget_old(now);
         let key = Key {
             src: parsed.src,
             dst: parsed.dst,

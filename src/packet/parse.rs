@@ -54,6 +54,8 @@ pub enum Malformed {
     FragmentBeyond,
     /// The source is multicast, broadcast or unspecified (RFC 1122, section 3.2.1.3; RFC 4291, section 2.7).
     Source,
+    /// The destination is unspecified (RFC 1122, section 3.2.1.3; RFC 4291, section 2.5.2).
+    Destination,
     /// Source and destination are the same address (the "land" attack).
     Land,
     /// The TCP data offset is below 20 bytes or beyond the segment.
@@ -202,6 +204,7 @@ impl Malformed {
             Self::FragmentLength => "fragment-length",
             Self::FragmentBeyond => "fragment-beyond-64k",
             Self::Source => "source-address",
+            Self::Destination => "destination-address",
             Self::Land => "source-is-destination",
             Self::TcpHeader => "tcp-header",
             Self::TcpFlags => "tcp-flags",

@@ -1,6 +1,7 @@
 //! Packets for the tests of this crate, written without the code under test.
 #![allow(
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "helpers of tests, which may panic"
 )]

@@ -86,13 +86,24 @@ fn a_super_datagram_names_its_segment_size_and_headers() {
 }
 
 #[test]
-fn only_a_long_datagram_may_be_fragmented_on_its_way() {
+fn only_a_long_packet_may_be_fragmented_on_its_way() {
     let flags_and_id = |(packet, _): (Vec<u8>, Offload)| (packet[6], [packet[4], packet[5]]);
     assert_eq!(flags_and_id(udp(false, 1252, 0)), (0x40, [0, 0]));
     assert_eq!(flags_and_id(udp(false, 5000, 1200)), (0x40, [0, 0]));
     let (flags, id) = flags_and_id(udp(false, 1253, 0));
     assert_eq!(flags, 0);
     assert_ne!(id, flags_and_id(udp(false, 1260, 0)).1);
+
+    let (inside, outside) = samples::addresses(false);
+    let reply = |payload, seq| {
+        let mut buf = vec![7; HEADROOM + payload];
+        let (at, _) = echo_reply_in_place(&mut buf, HEADROOM, outside, inside, 1, seq);
+        flags_and_id((buf.split_off(at), Offload::default()))
+    };
+    assert_eq!(reply(1252, 1), (0x40, [0, 0]));
+    let (flags, id) = reply(1253, 1);
+    assert_eq!(flags, 0);
+    assert_ne!(id, reply(1253, 2).1);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn ipv4(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
     let header: &[u8; 20] = bytes.first_chunk().ok_or(Malformed::Truncated)?;
     let [
         first,
-        _tos,
+        _,
         l0,
         l1,
         i0,
@@ -60,14 +60,7 @@ fn ipv4(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
         protocol,
         _,
         _,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
+        addresses @ ..,
     ] = *header;
     let ip_len = usize::from(first & 0x0f) * 4;
     let len = usize::from(u16::from_be_bytes([l0, l1]));
@@ -84,11 +77,14 @@ fn ipv4(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
     if let Some(options @ [_, ..]) = header.get(20..) {
         check_ipv4_options(options)?;
     }
+    let ([src, dst], _) = addresses.as_chunks::<4>() else {
+        return Err(Malformed::Truncated);
+    };
     let flags = u16::from_be_bytes([f0, f1]);
     let (offset, more) = ((flags & 0x1fff) << 3, flags & 0x2000 != 0);
     Ok(Ip {
-        src: Ipv4Addr::new(s0, s1, s2, s3).into(),
-        dst: Ipv4Addr::new(d0, d1, d2, d3).into(),
+        src: Ipv4Addr::from(*src).into(),
+        dst: Ipv4Addr::from(*dst).into(),
         protocol,
         hop_limit,
         ip_len,
@@ -102,12 +98,13 @@ fn ipv4(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
     })
 }
 
-/// Only padding and router alert (RFC 2113) are taken.
+/// Only padding and router alert (RFC 2113) are taken; padding that is not zero would carry something.
 fn check_ipv4_options(mut options: &[u8]) -> Result<(), Malformed> {
     loop {
         options = match *options {
+            [] => return Ok(()),
             // End of the list; what follows is padding.
-            [] | [0, ..] => return Ok(()),
+            [0, ref padding @ ..] if padding.iter().all(|b| *b == 0) => return Ok(()),
             [1, ref rest @ ..] => rest,
             [148, 4, _, _, ref rest @ ..] => rest,
             // Loose and strict source route.
@@ -200,7 +197,8 @@ fn options_header(bytes: &[u8]) -> Option<(u8, &[u8])> {
     Some((*next, rest.get(..usize::from(*units) * 8 + 6)?))
 }
 
-/// Only padding (RFC 8200, section 4.2) and router alert (RFC 2711) are taken.
+/// Only padding (RFC 8200, section 4.2) and router alert (RFC 2711) are taken; padding that is not zero would carry
+/// something.
 fn check_ipv6_options(mut options: &[u8]) -> Result<(), Malformed> {
     loop {
         options = match options {
@@ -211,7 +209,11 @@ fn check_ipv6_options(mut options: &[u8]) -> Result<(), Malformed> {
                 let (value, rest) = rest
                     .split_at_checked(usize::from(*len))
                     .ok_or(Malformed::IpOption)?;
-                if *kind == 5 && value.len() != 2 {
+                let harmless = match kind {
+                    5 => value.len() == 2,
+                    _ => value.iter().all(|b| *b == 0),
+                };
+                if !harmless {
                     return Err(Malformed::IpOption);
                 }
                 rest
@@ -225,6 +227,9 @@ fn check_ipv6_options(mut options: &[u8]) -> Result<(), Malformed> {
 fn check_addresses(src: IpAddr, dst: IpAddr) -> Result<(), Malformed> {
     if src.is_multicast() || src.is_unspecified() || src == IpAddr::V4(Ipv4Addr::BROADCAST) {
         return Err(Malformed::Source);
+    }
+    if dst.is_unspecified() {
+        return Err(Malformed::Destination);
     }
     if src == dst {
         return Err(Malformed::Land);

@@ -301,7 +301,7 @@ fn an_impossible_tcp_header_is_refused() {
 }
 
 #[test]
-fn a_source_that_is_no_host_is_refused() {
+fn addresses_that_name_no_host_are_refused() {
     let (_, v4) = samples::addresses(false);
     let (_, v6) = samples::addresses(true);
     for src in ["0.0.0.0", "224.0.0.1", "239.255.255.255", "255.255.255.255"] {
@@ -318,7 +318,11 @@ fn a_source_that_is_no_host_is_refused() {
             Malformed::Land
         );
     }
-    // As a destination they are somebody else's matter.
+    for (src, dst) in [(v4, "0.0.0.0"), (v6, "::")] {
+        let packet = samples::ip(src, dst.parse().expect("an address"), 99, b"");
+        assert_eq!(refusal(&packet), Malformed::Destination);
+    }
+    // As a destination a group is somebody else's matter.
     assert!(read(&samples::ip(v4, Ipv4Addr::BROADCAST.into(), 99, b"")).is_ok());
     assert!(
         read(&samples::ip(
@@ -359,11 +363,13 @@ fn of_ipv4_options_only_padding_and_router_alert_are_taken() {
         }
     }
     for options in [
-        // Record route, timestamp, an unknown one, router alert of a wrong length or cut off.
+        // Record route, timestamp, an unknown one, router alert of a wrong length or cut off,
+        // padding that says something.
         [7, 3, 4, 0].as_slice(),
         &[68, 4, 5, 0],
         &[30, 4, 0, 0],
         &[148, 3, 0, 0],
+        &[0, 0, 0, 1],
         &[1, 1, 148, 4],
     ] {
         assert_eq!(
@@ -398,6 +404,7 @@ fn dangerous_extension_headers_are_refused_by_name() {
     let home_address: &[u8] = &[0, 0xc9, 4, 0, 0, 0, 0];
     let skippable: &[u8] = &[0, 0x1e, 4, 0, 0, 0, 0];
     let overlong: &[u8] = &[0, 1, 5, 0, 0, 0, 0];
+    let talking_pad: &[u8] = &[0, 1, 4, 0, 0, 0, 1];
     let wrong_alert: &[u8] = &[0, 5, 4, 0, 0, 0, 0];
     for (extensions, reason) in [
         ([(43, PAD)].as_slice(), Malformed::RoutingHeader),
@@ -411,6 +418,7 @@ fn dangerous_extension_headers_are_refused_by_name() {
         (&[(60, skippable)], Malformed::IpOption),
         (&[(0, overlong)], Malformed::IpOption),
         (&[(0, wrong_alert)], Malformed::IpOption),
+        (&[(60, talking_pad)], Malformed::IpOption),
         (&[(60, &[200, 1, 4, 0, 0, 0, 0])], Malformed::Truncated),
     ] {
         assert_eq!(
@@ -544,6 +552,7 @@ fn every_reason_has_a_name_of_its_own() {
         FragmentLength,
         FragmentBeyond,
         Source,
+        Destination,
         Land,
         TcpHeader,
         TcpFlags,
