@@ -7,4 +7,5 @@
     reason = "this is the shell: it reads /proc, opens sockets and starts threads and programs"
 )]
 
+pub mod namespace;
 pub mod netlink;
