@@ -8,5 +8,5 @@
 pub mod rings;
 pub mod tun;
 
-pub use rings::{Ring, RingId, Rings};
+pub use rings::Rings;
 pub use tun::{Offloads, Tun};
