@@ -17,7 +17,12 @@
     reason = "helpers of tests may fail the test"
 )]
 
+mod demo;
+mod exec;
+mod gate;
 mod harness;
 mod inside;
 mod layer;
+mod servers;
+mod traffic;
 mod tun;
