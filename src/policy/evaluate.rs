@@ -295,11 +295,10 @@ impl<'f> Seen<'f> {
         if !some {
             return self.no_name();
         }
-        if asked.any_suffices() {
-            return Truth::of(any);
-        }
-        if all || asked.stops || self.has_name_in_flow || !has_ports(self.facts.protocol) {
-            return Truth::of(all);
+        let had = if asked.any_suffices() { any } else { all };
+        let final_answer = self.has_name_in_flow || !has_ports(self.facts.protocol);
+        if asked.stops || had != asked.negate || final_answer {
+            return Truth::of(had);
         }
         // A DNS answer speaks against it, but the flow itself may show another name, which is better evidence.
         self.no_name()

@@ -461,7 +461,7 @@ fn not_domain_stops_if_one_name_is_outside_and_lets_go_if_none_is_inside() {
         (
             &[dns("own.example"), dns("bad.example")],
             "block out",
-            "block default",
+            "block default+",
         ),
         (
             &[dns("bad.example"), sni("own.example")],
