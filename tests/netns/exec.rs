@@ -58,7 +58,12 @@ impl Net {
         self.machine
             .run(|| {
                 let mut command = Command::new(cordon());
-                command.arg("exec").args(options).arg("--").arg(program).args(arguments);
+                command
+                    .arg("exec")
+                    .args(options)
+                    .arg("--")
+                    .arg(program)
+                    .args(arguments);
                 Ok(command.output()?)
             })
             .unwrap()
@@ -74,7 +79,12 @@ impl Net {
 
 fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+    format!(
+        "{}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    )
 }
 
 fn policy(directory: &Path, text: &str) -> String {
@@ -93,7 +103,10 @@ fn a_gibibyte_passes_each_way_bit_by_bit_in_both_families() {
             net.succeed(&["-q"], &["up", &to, &BULK.to_string()]);
             net.succeed(&["-q"], &["down", &to, &BULK.to_string()]);
         }
-        net.succeed(&["-q"], &["both", &format!("{US}:9"), &(BULK / 4).to_string()]);
+        net.succeed(
+            &["-q"],
+            &["both", &format!("{US}:9"), &(BULK / 4).to_string()],
+        );
     });
 }
 
@@ -114,9 +127,21 @@ fn curl_loads_and_stores_a_gibibyte_bit_by_bit() {
             let output = net.exec(&["-q"], curl, &["-sS", "-g", "-o", &path, &url]);
             assert!(output.status.success(), "{}", said(&output));
             let (bytes, digest) = traffic::receive(&mut fs::File::open(&file).unwrap()).unwrap();
-            assert_eq!((bytes, digest.as_ref()), (BULK, traffic::digest(BULK).as_ref()));
-            let output = net.exec(&["-q"], curl, &["-sS", "-g", "-T", &path, &format!("http://{host}/")]);
-            assert_eq!(String::from_utf8_lossy(&output.stdout), servers::hex(digest.as_ref()), "{}", said(&output));
+            assert_eq!(
+                (bytes, digest.as_ref()),
+                (BULK, traffic::digest(BULK).as_ref())
+            );
+            let output = net.exec(
+                &["-q"],
+                curl,
+                &["-sS", "-g", "-T", &path, &format!("http://{host}/")],
+            );
+            assert_eq!(
+                String::from_utf8_lossy(&output.stdout),
+                servers::hex(digest.as_ref()),
+                "{}",
+                said(&output)
+            );
         }
     });
 }
@@ -161,12 +186,24 @@ fn a_blocked_country_fails_at_once_with_prohibited_and_the_summary_names_the_rul
         for to in [format!("{CN}:9"), format!("[{CN6}]:9")] {
             let output = net.succeed(&["--policy", &policy], &["prohibited", &to]);
             let summary = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(summary.contains("block") && summary.contains("no-prc"), "{summary}");
+            assert!(
+                summary.contains("block") && summary.contains("no-prc"),
+                "{summary}"
+            );
         }
         let capture = observer.finish().unwrap();
-        let chinese = |bytes: &[u8]| bytes.windows(4).any(|w| w == [1, 2, 4, 8]) || bytes.windows(4).any(|w| w == [0x24, 0, 0x32, 0]);
+        let chinese = |bytes: &[u8]| {
+            bytes.windows(4).any(|w| w == [1, 2, 4, 8])
+                || bytes.windows(4).any(|w| w == [0x24, 0, 0x32, 0])
+        };
         assert_eq!(capture.missed, 0);
-        assert!(!capture.kept.iter().any(|frame| !frame.outgoing && chinese(&frame.bytes)), "nothing went there");
+        assert!(
+            !capture
+                .kept
+                .iter()
+                .any(|frame| !frame.outgoing && chinese(&frame.bytes)),
+            "nothing went there"
+        );
     });
 }
 
@@ -184,9 +221,18 @@ fn a_declared_number_never_reaches_the_wire() {
         let to = format!("{US}:9");
         let output = net.succeed(&options, &["send", &to, "ping uid=512345687"]);
         net.succeed(&options, &["send", &to, "ping uid=512345688"]);
-        assert!(String::from_utf8_lossy(&output.stderr).contains("stopped: number"), "{}", said(&output));
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("stopped: number"),
+            "{}",
+            said(&output)
+        );
         let capture = observer.finish().unwrap();
-        let seen = |text: &[u8]| capture.kept.iter().any(|frame| frame.bytes.windows(text.len()).any(|w| w == text));
+        let seen = |text: &[u8]| {
+            capture
+                .kept
+                .iter()
+                .any(|frame| frame.bytes.windows(text.len()).any(|w| w == text))
+        };
         assert!(seen(b"512345688") && !seen(b"512345687"));
     });
 }
@@ -197,12 +243,25 @@ fn the_programs_exit_status_and_events_come_back() {
         let net = net(lab);
         let directory = tempfile::tempdir().unwrap();
         let events = directory.path().join("events.jsonl").display().to_string();
-        let output = net.exec(&["--events", &events], Path::new("/bin/sh"), &["-c", "exit 7"]);
+        let output = net.exec(
+            &["--events", &events],
+            Path::new("/bin/sh"),
+            &["-c", "exit 7"],
+        );
         assert_eq!(output.status.code(), Some(7));
-        net.succeed(&["-q", "--events", &events], &["udp", &format!("{US}:9"), "3", "10"]);
-        let lines: Vec<serde_json::Value> =
-            fs::read_to_string(&events).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let kinds: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+        net.succeed(
+            &["-q", "--events", &events],
+            &["udp", &format!("{US}:9"), "3", "10"],
+        );
+        let lines: Vec<serde_json::Value> = fs::read_to_string(&events)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let kinds: Vec<&str> = lines
+            .iter()
+            .map(|line| line["type"].as_str().unwrap())
+            .collect();
         assert_eq!(kinds, ["flow_open", "verdict", "flow_close"]);
         assert_eq!(lines[1]["facts"]["country"], "US");
         assert_eq!(lines[2]["bytes_sent"], lines[2]["bytes_received"]);
@@ -217,15 +276,26 @@ fn bad_input_is_one_clear_sentence() {
         let broken = policy(directory.path(), "[default]\nactoin = \"allow\"\n");
         let cases: [(&[&str], &str, &str, i32); 3] = [
             (&["--policy", &broken], "/bin/true", "policy.toml:4:1", 2),
-            (&["--policy", "/nonexistent.toml"], "/bin/true", "/nonexistent.toml", 2),
+            (
+                &["--policy", "/nonexistent.toml"],
+                "/bin/true",
+                "/nonexistent.toml",
+                2,
+            ),
             (&[], "/nonexistent/program", "/nonexistent/program", 125),
         ];
         for (options, program, what, status) in cases {
             let output = net.exec(options, Path::new(program), &[]);
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(status), "{text}");
-            assert!(text.starts_with("cordon: ") && text.contains(what), "{text}");
-            assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{text}");
+            assert!(
+                text.starts_with("cordon: ") && text.contains(what),
+                "{text}"
+            );
+            assert!(
+                !text.contains("panicked") && !text.contains("RUST_BACKTRACE"),
+                "{text}"
+            );
         }
     });
 }

@@ -46,7 +46,9 @@ fn net(lab: &Lab) -> Net {
     router.default_route("wan", "203.0.113.2").unwrap();
     router.default_route("wan", "fd77::2").unwrap();
     // The world would find the phone: whatever does not reach it was stopped, and not lost for want of a way.
-    world.route("192.168.7.0/24", "net", Some("203.0.113.1")).unwrap();
+    world
+        .route("192.168.7.0/24", "net", Some("203.0.113.1"))
+        .unwrap();
     world.route("fd07::/64", "net", Some("fd77::1")).unwrap();
     world
         .run(|| {
@@ -58,7 +60,12 @@ fn net(lab: &Lab) -> Net {
         })
         .unwrap();
     let directory = tempfile::tempdir().unwrap();
-    Net { phone, router, world, directory }
+    Net {
+        phone,
+        router,
+        world,
+        directory,
+    }
 }
 
 const NO_CN: &str = "version = 1\nname = \"test\"\n[default]\naction = \"allow\"\n\
@@ -77,8 +84,11 @@ impl Net {
         fs::write(&config, format!("policy = {policy:?}\n[link]\n{link}\n")).unwrap();
         self.router
             .run(|| {
-                let mut child =
-                    Command::new(cordon()).args(["run", "--config"]).arg(&config).stderr(Stdio::piped()).spawn()?;
+                let mut child = Command::new(cordon())
+                    .args(["run", "--config"])
+                    .arg(&config)
+                    .stderr(Stdio::piped())
+                    .spawn()?;
                 let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
                 let first = lines.next().unwrap()?;
                 assert!(first.contains("the gate is closed"), "{first}");
@@ -89,12 +99,19 @@ impl Net {
     }
 
     fn peer_on(&self, host: &Host, arguments: &[&str]) -> Result<(), String> {
-        let output = host.run(|| Ok(Command::new(peer()).args(arguments).output()?)).unwrap();
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }
+        let output = host
+            .run(|| Ok(Command::new(peer()).args(arguments).output()?))
+            .unwrap();
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
     }
 
     fn phone(&self, arguments: &[&str]) {
-        self.peer_on(&self.phone, arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+        self.peer_on(&self.phone, arguments)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
     }
 }
 
@@ -134,7 +151,13 @@ fn killed_under_load_not_one_packet_of_a_client_gets_out() {
         let mut daemon = net.start(GATEWAY);
         let phone = net.phone.clone();
         let load = thread::spawn(move || {
-            phone.run(|| Ok(Command::new(peer()).args(["flood", &format!("{US}:9"), "4"]).status()?)).unwrap();
+            phone
+                .run(|| {
+                    Ok(Command::new(peer())
+                        .args(["flood", &format!("{US}:9"), "4"])
+                        .status()?)
+                })
+                .unwrap();
         });
         thread::sleep(Duration::from_millis(500));
         daemon.kill().unwrap();
@@ -146,11 +169,32 @@ fn killed_under_load_not_one_packet_of_a_client_gets_out() {
         load.join().unwrap();
         let (outside, inside) = (observer.finish().unwrap(), inside.finish().unwrap());
         let of_the_phone = |bytes: &[u8]| bytes.get(12..16) == Some(&[192, 168, 7, 2]);
-        let sent = inside.kept.iter().filter(|frame| !frame.outgoing && of_the_phone(&frame.bytes)).count();
+        let sent = inside
+            .kept
+            .iter()
+            .filter(|frame| !frame.outgoing && of_the_phone(&frame.bytes))
+            .count();
         assert!(sent > 100, "the phone went on sending: {sent} packets");
-        assert_eq!((outside.missed, outside.kept.iter().filter(|f| of_the_phone(&f.bytes)).count()), (0, 0));
-        let payload = outside.kept.iter().filter(|f| f.bytes.windows(100).any(|w| w == [7; 100])).count();
-        assert_eq!(payload, 0, "nor what the phone sends, under another address");
+        assert_eq!(
+            (
+                outside.missed,
+                outside
+                    .kept
+                    .iter()
+                    .filter(|f| of_the_phone(&f.bytes))
+                    .count()
+            ),
+            (0, 0)
+        );
+        let payload = outside
+            .kept
+            .iter()
+            .filter(|f| f.bytes.windows(100).any(|w| w == [7; 100]))
+            .count();
+        assert_eq!(
+            payload, 0,
+            "nor what the phone sends, under another address"
+        );
 
         // The next start takes over what is left, and opens the gate again.
         let daemon = net.start(GATEWAY);
@@ -166,7 +210,8 @@ fn a_clean_end_takes_everything_back() {
         net.router.forward().unwrap();
         net.phone(&["udp", &format!("{CN}:9"), "3", "10"]);
         let daemon = net.start(GATEWAY);
-        net.peer_on(&net.phone, &["udp", &format!("{CN}:9"), "3", "10"]).unwrap_err();
+        net.peer_on(&net.phone, &["udp", &format!("{CN}:9"), "3", "10"])
+            .unwrap_err();
         end(daemon);
         net.phone(&["udp", &format!("{CN}:9"), "3", "10"]);
     });
@@ -186,7 +231,9 @@ fn a_reload_judges_live_flows_again_and_a_broken_policy_changes_nothing() {
         net.phone(&["udp", &to, "3", "10"]);
         fs::write(&policy, NO_US).unwrap();
         signal(&daemon, nix::sys::signal::Signal::SIGHUP);
-        wait_until("the new policy holds", || net.peer_on(&net.phone, &["prohibited", &to]).is_ok());
+        wait_until("the new policy holds", || {
+            net.peer_on(&net.phone, &["prohibited", &to]).is_ok()
+        });
         net.phone(&["udp", &format!("{CN}:9"), "3", "10"]);
         end(daemon);
     });
@@ -199,12 +246,16 @@ fn this_machines_own_traffic_passes_the_gate_in_host_mode() {
         let daemon = net.start("mode = \"host\"");
         for to in [format!("{US}:9"), format!("[{US6}]:9")] {
             net.peer_on(&net.router, &["up", &to, "50000000"]).unwrap();
-            net.peer_on(&net.router, &["down", &to, "50000000"]).unwrap();
-            net.peer_on(&net.router, &["udp", &to, "100", "1400"]).unwrap();
+            net.peer_on(&net.router, &["down", &to, "50000000"])
+                .unwrap();
+            net.peer_on(&net.router, &["udp", &to, "100", "1400"])
+                .unwrap();
         }
-        net.peer_on(&net.router, &["prohibited", &format!("{CN}:9")]).unwrap();
+        net.peer_on(&net.router, &["prohibited", &format!("{CN}:9")])
+            .unwrap();
         end(daemon);
-        net.peer_on(&net.router, &["udp", &format!("{CN}:9"), "3", "10"]).unwrap();
+        net.peer_on(&net.router, &["udp", &format!("{CN}:9"), "3", "10"])
+            .unwrap();
     });
 }
 
@@ -215,15 +266,28 @@ fn a_used_tun_name_and_a_missing_interface_are_said_and_leave_the_machine_as_it_
         let daemon = net.start(GATEWAY);
         let config = net.directory.path().join("second.toml");
         let policy = net.directory.path().join("policy.toml");
-        for (link, what) in [("inside = [\"wan\"]", "cordon0"), ("inside = [\"lan9\"]\ntun = \"cordon9\"", "lan9")] {
+        for (link, what) in [
+            ("inside = [\"wan\"]", "cordon0"),
+            ("inside = [\"lan9\"]\ntun = \"cordon9\"", "lan9"),
+        ] {
             fs::write(&config, format!("policy = {policy:?}\n[link]\n{link}\n")).unwrap();
             let output = net
                 .router
-                .run(|| Ok(Command::new(cordon()).args(["run", "--config"]).arg(&config).output()?))
+                .run(|| {
+                    Ok(Command::new(cordon())
+                        .args(["run", "--config"])
+                        .arg(&config)
+                        .output()?)
+                })
                 .unwrap();
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(2), "{text}");
-            assert!(text.starts_with("cordon: ") && text.contains(what) && text.trim().lines().count() == 1, "{text}");
+            assert!(
+                text.starts_with("cordon: ")
+                    && text.contains(what)
+                    && text.trim().lines().count() == 1,
+                "{text}"
+            );
         }
         net.phone(&["udp", &format!("{US}:9"), "3", "10"]);
         net.phone(&["prohibited", &format!("{CN}:9")]);

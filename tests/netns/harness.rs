@@ -17,7 +17,11 @@ pub(crate) fn cordon() -> PathBuf {
 /// The client of the end-to-end tests: an example of this package, which `cargo test` builds.
 pub(crate) fn peer() -> PathBuf {
     let peer = cordon().with_file_name("examples").join("peer");
-    assert!(peer.exists(), "{} is not built: cargo build --example peer", peer.display());
+    assert!(
+        peer.exists(),
+        "{} is not built: cargo build --example peer",
+        peer.display()
+    );
     peer
 }
 

@@ -26,10 +26,15 @@ fn main() -> ExitCode {
         ["up", to, bytes] => number(bytes).and_then(|bytes| up(to, bytes)),
         ["down", to, bytes] => number(bytes).and_then(|bytes| down(to, bytes)),
         ["both", to, bytes] => number(bytes).and_then(|bytes| both(to, bytes)),
-        ["udp", to, count, size] => number(count).and_then(|n| number(size).and_then(|size| udp(to, n, size))),
+        ["udp", to, count, size] => {
+            number(count).and_then(|n| number(size).and_then(|size| udp(to, n, size)))
+        }
         ["many", to, count] => number(count).and_then(|count| many(to, count)),
         ["refused", to] => fails_with(to, &[ErrorKind::ConnectionRefused]),
-        ["prohibited", to] => fails_with(to, &[ErrorKind::HostUnreachable, ErrorKind::PermissionDenied]),
+        ["prohibited", to] => fails_with(
+            to,
+            &[ErrorKind::HostUnreachable, ErrorKind::PermissionDenied],
+        ),
         ["send", to, text] => send(to, text),
         ["flood", to, seconds] => number(seconds).and_then(|seconds| flood(to, seconds)),
         _ => Err("usage: up|down|both|udp|many|refused|prohibited|send|flood ADDRESS …".into()),
@@ -88,7 +93,11 @@ fn both(to: &str, bytes: u64) -> Outcome {
 }
 
 fn same(left: &[u8], right: &Digest) -> Outcome {
-    if left == right.as_ref() { Ok(()) } else { Err("the bytes were changed on the way".into()) }
+    if left == right.as_ref() {
+        Ok(())
+    } else {
+        Err("the bytes were changed on the way".into())
+    }
 }
 
 /// Sends datagrams, each twice as big as the one before is small, and wants every one back, in order, unchanged.
@@ -102,7 +111,9 @@ fn udp(to: &str, count: u64, size: u64) -> Outcome {
         let len = usize::try_from(1 + number * 37 % size)?;
         let datagram = traffic::bytes(number, len);
         socket.send(&datagram)?;
-        let heard = socket.recv(&mut buffer).map_err(|error| format!("datagram {number} of {len} bytes: {error}"))?;
+        let heard = socket
+            .recv(&mut buffer)
+            .map_err(|error| format!("datagram {number} of {len} bytes: {error}"))?;
         if buffer.get(..heard) != Some(datagram.as_slice()) {
             return Err(format!("datagram {number} came back changed").into());
         }
@@ -117,10 +128,13 @@ fn many(to: &str, count: u64) -> Outcome {
         streams.push(connect(to).map_err(|error| format!("connection {number}: {error}"))?);
     }
     for (number, stream) in streams.iter_mut().enumerate() {
-        Bulk::down(100).announce(stream).map_err(|error| format!("connection {number}: {error}"))?;
+        Bulk::down(100)
+            .announce(stream)
+            .map_err(|error| format!("connection {number}: {error}"))?;
     }
     for (number, mut stream) in streams.into_iter().enumerate() {
-        let (bytes, heard) = traffic::receive(&mut stream).map_err(|error| format!("connection {number}: {error}"))?;
+        let (bytes, heard) = traffic::receive(&mut stream)
+            .map_err(|error| format!("connection {number}: {error}"))?;
         if bytes != 100 {
             return Err(format!("connection {number}: {bytes} bytes").into());
         }
@@ -134,8 +148,12 @@ fn fails_with(to: &str, kinds: &[ErrorKind]) -> Outcome {
     let began = Instant::now();
     match TcpStream::connect_timeout(&to.parse()?, Duration::from_secs(10)) {
         Ok(_) => Err("it connected".into()),
-        Err(error) if kinds.contains(&error.kind()) && began.elapsed() < Duration::from_secs(5) => Ok(()),
-        Err(error) => Err(format!("{error} ({:?}) after {:?}", error.kind(), began.elapsed()).into()),
+        Err(error) if kinds.contains(&error.kind()) && began.elapsed() < Duration::from_secs(5) => {
+            Ok(())
+        }
+        Err(error) => {
+            Err(format!("{error} ({:?}) after {:?}", error.kind(), began.elapsed()).into())
+        }
     }
 }
 

@@ -72,14 +72,24 @@ fn http(stream: TcpStream) -> std::io::Result<()> {
         }
     }
     let mut words = request.split(' ');
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (method, path) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
     if method == "PUT" {
         let (_, digest) = traffic::receive_up_to(&mut reader.by_ref(), length)?;
         let digest = hex(digest.as_ref());
-        return write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{digest}", digest.len());
+        return write!(
+            writer,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{digest}",
+            digest.len()
+        );
     }
     let bytes: u64 = path.trim_start_matches('/').parse().unwrap_or(0);
-    write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        writer,
+        "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n"
+    )?;
     traffic::send(&mut writer, bytes).map(|_| ())
 }
 

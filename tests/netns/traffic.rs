@@ -17,11 +17,17 @@ pub(crate) struct Bulk {
 
 impl Bulk {
     pub(crate) fn up(bytes: u64) -> Self {
-        Self { to_server: true, bytes }
+        Self {
+            to_server: true,
+            bytes,
+        }
     }
 
     pub(crate) fn down(bytes: u64) -> Self {
-        Self { to_server: false, bytes }
+        Self {
+            to_server: false,
+            bytes,
+        }
     }
 
     pub(crate) fn announce(self, to: &mut impl Write) -> io::Result<()> {
@@ -35,7 +41,10 @@ impl Bulk {
         let mut message = [0; 9];
         from.read_exact(&mut message)?;
         let [to_server, bytes @ ..] = message;
-        Ok(Self { to_server: to_server == 1, bytes: u64::from_be_bytes(bytes) })
+        Ok(Self {
+            to_server: to_server == 1,
+            bytes: u64::from_be_bytes(bytes),
+        })
     }
 }
 
@@ -56,7 +65,8 @@ pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
 /// The pieces of the stream of `total` bytes.
 fn pieces(total: u64) -> impl Iterator<Item = Vec<u8>> {
     let chunk = CHUNK as u64;
-    (0..total.div_ceil(chunk)).map(move |number| bytes(number + 1, (total - number * chunk).min(chunk) as usize))
+    (0..total.div_ceil(chunk))
+        .map(move |number| bytes(number + 1, (total - number * chunk).min(chunk) as usize))
 }
 
 pub(crate) fn send(to: &mut impl Write, total: u64) -> io::Result<Digest> {
