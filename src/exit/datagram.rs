@@ -130,7 +130,7 @@ impl Datagrams {
     ///
     /// # Errors
     /// Those of `recvmsg(2)`; *would block* when nothing is there.
-    pub fn receive(&self, buffer: &mut [u8], control: &mut Vec<u8>) -> io::Result<Received> {
+    pub fn receive(&self, buffer: &mut [u8], control: &mut [u8]) -> io::Result<Received> {
         let mut pieces = [IoSliceMut::new(buffer)];
         let message = recvmsg::<SockaddrStorage>(
             self.as_raw_fd(),
@@ -162,7 +162,7 @@ impl Datagrams {
     }
 
     /// The next ICMP error that came back; `None` if there is none.
-    pub fn problem(&self, control: &mut Vec<u8>) -> Option<Problem> {
+    pub fn problem(&self, control: &mut [u8]) -> Option<Problem> {
         problem(self.as_raw_fd(), control)
     }
 }
@@ -178,22 +178,24 @@ pub fn control() -> Vec<u8> {
     nix::cmsg_space!([u8; 256])
 }
 
-fn problem(socket: RawFd, control: &mut Vec<u8>) -> Option<Problem> {
+fn problem(socket: RawFd, control: &mut [u8]) -> Option<Problem> {
     let mut nothing = [0; 8];
     let mut pieces = [IoSliceMut::new(&mut nothing)];
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
     let message = recvmsg::<SockaddrStorage>(socket, &mut pieces, Some(control), flags).ok()?;
     let to = message.address.as_ref().and_then(address)?;
-    message.cmsgs().ok()?.find_map(|message| match message {
-        ControlMessageOwned::Ipv4RecvErr(error, by) => {
-            let offender = by.map(|by| IpAddr::V4(u32::from_be(by.sin_addr.s_addr).into()));
-            meaning(&error).map(|why| Problem { to, why, offender })
-        }
-        ControlMessageOwned::Ipv6RecvErr(error, by) => {
-            let offender = by.map(|by| IpAddr::V6(by.sin6_addr.s6_addr.into()));
-            meaning(&error).map(|why| Problem { to, why, offender })
-        }
-        _ => None,
+    message.cmsgs().ok()?.find_map(|message| {
+        let (error, offender) = if let ControlMessageOwned::Ipv4RecvErr(error, by) = message {
+            (
+                error,
+                by.map(|by| IpAddr::V4(u32::from_be(by.sin_addr.s_addr).into())),
+            )
+        } else if let ControlMessageOwned::Ipv6RecvErr(error, by) = message {
+            (error, by.map(|by| IpAddr::V6(by.sin6_addr.s6_addr.into())))
+        } else {
+            return None;
+        };
+        meaning(&error).map(|why| Problem { to, why, offender })
     })
 }
 

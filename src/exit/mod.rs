@@ -14,15 +14,27 @@ use std::io;
 
 /// What an error of dialling means for the flow.
 pub fn failure(error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Failure::Refused,
-        io::ErrorKind::TimedOut => Failure::TimedOut,
-        io::ErrorKind::PermissionDenied => Failure::Forbidden,
-        _ => match error.raw_os_error() {
-            Some(
-                libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL,
-            ) => Failure::Exhausted,
-            _ => Failure::Unreachable,
-        },
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, PermissionDenied, TimedOut};
+    const NOTHING_LEFT: [i32; 5] = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::ENOBUFS,
+        libc::EADDRNOTAVAIL,
+    ];
+    let kind = error.kind();
+    if matches!(kind, ConnectionRefused | ConnectionReset) {
+        Failure::Refused
+    } else if kind == TimedOut {
+        Failure::TimedOut
+    } else if kind == PermissionDenied {
+        Failure::Forbidden
+    } else if error
+        .raw_os_error()
+        .is_some_and(|code| NOTHING_LEFT.contains(&code))
+    {
+        Failure::Exhausted
+    } else {
+        Failure::Unreachable
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ANSWERS_PER_SECOND, Gateway};
 use crate::packet::build::{self, Unreachable};
-use crate::packet::{Parsed, Transport};
+use crate::packet::{Echo, Parsed, Transport};
 use crate::policy::Reply;
 use crate::time::Time;
 use std::net::IpAddr;
@@ -57,23 +57,31 @@ impl Gateway {
         match parsed.transport {
             Transport::Tcp(_) => self.answer_reset(parsed, now),
             Transport::Udp(_) => self.answer_unreachable(Unreachable::Port, bytes, parsed, now),
-            Transport::EchoRequest(echo) if self.may_answer(now) => {
-                self.draft.clear();
-                self.draft.resize(build::HEADROOM, 0);
-                self.draft.extend_from_slice(parsed.payload(bytes));
-                let (from, to) = (parsed.dst, parsed.src);
-                let (start, _) = build::echo_reply_in_place(
-                    &mut self.draft,
-                    build::HEADROOM,
-                    from,
-                    to,
-                    echo.id,
-                    echo.seq,
-                );
-                self.outbox.add(self.draft.get(start..).unwrap_or_default());
-            }
-            _ => {}
+            Transport::EchoRequest(echo) => self.answer_echo(echo, bytes, parsed, now),
+            Transport::EchoReply(_)
+            | Transport::IcmpError(_)
+            | Transport::Fragment(_)
+            | Transport::Other => {}
         }
+    }
+
+    fn answer_echo(&mut self, echo: Echo, bytes: &[u8], parsed: &Parsed, now: Time) {
+        if !self.may_answer(now) {
+            return;
+        }
+        self.draft.clear();
+        self.draft.resize(build::HEADROOM, 0);
+        self.draft.extend_from_slice(parsed.payload(bytes));
+        let (from, to) = (parsed.dst, parsed.src);
+        let (start, _) = build::echo_reply_in_place(
+            &mut self.draft,
+            build::HEADROOM,
+            from,
+            to,
+            echo.id,
+            echo.seq,
+        );
+        self.outbox.add(self.draft.get(start..).unwrap_or_default());
     }
 
     /// Our own address of the same family as `peer`.

@@ -293,7 +293,7 @@ impl Gateway {
 
     /// The next packet for the link, offload header first.
     pub fn next_packet(&mut self) -> Option<&[u8]> {
-        self.outbox.next()
+        self.outbox.take()
     }
 
     /// The next thing the shell is to do.
@@ -402,13 +402,11 @@ impl Gateway {
                 None => return Fate::Done,
             },
         };
-        match parsed.transport {
-            Transport::Tcp(_) => {
-                self.segment(id, bytes, parsed, now);
-                Fate::Done
-            }
-            _ => self.datagram(id, bytes, parsed, segment, now),
+        if parsed.protocol == protocol::TCP {
+            self.segment(id, bytes, parsed, now);
+            return Fate::Done;
         }
+        self.datagram(id, bytes, parsed, segment, now)
     }
 
     /// Begins a flow with its first packet; `None` if it does not become one.

@@ -333,7 +333,13 @@ impl Gateway {
             End::Failed(Failure::Forbidden) | End::Rejudged => {
                 self.answer_blocked(Reply::Reject, &syn, &parsed, now)
             }
-            _ => self.answer_reset(&parsed, now),
+            End::Failed(Failure::Refused | Failure::Exhausted)
+            | End::Done
+            | End::ResetOutside
+            | End::Idle
+            | End::Blocked
+            | End::Leaked
+            | End::Shutdown => self.answer_reset(&parsed, now),
         }
     }
 

@@ -281,9 +281,10 @@ impl Gateway {
             return Fate::Done;
         };
         flow.sent.add(payload.len());
-        let echo = match parsed.transport {
-            Transport::EchoRequest(echo) => Some((echo.id, echo.seq)),
-            _ => None,
+        let echo = if let Transport::EchoRequest(echo) = parsed.transport {
+            Some((echo.id, echo.seq))
+        } else {
+            None
         };
         let segment = if payload.len() > usize::from(segment) {
             segment
@@ -390,7 +391,11 @@ fn payload_start(parsed: &Parsed) -> Option<usize> {
     match parsed.transport {
         Transport::Udp(udp) => Some(udp.payload),
         Transport::EchoRequest(echo) => Some(echo.payload),
-        _ => None,
+        Transport::Tcp(_)
+        | Transport::EchoReply(_)
+        | Transport::IcmpError(_)
+        | Transport::Fragment(_)
+        | Transport::Other => None,
     }
 }
 

@@ -62,14 +62,15 @@ impl Names {
             if !chain.contains(&&record.name) {
                 continue;
             }
-            let address = match &record.data {
-                RData::A(address) => IpAddr::V4(address.0),
-                RData::AAAA(address) => IpAddr::V6(address.0),
-                RData::CNAME(alias) => {
+            let address = if let RData::A(address) = &record.data {
+                IpAddr::V4(address.0)
+            } else if let RData::AAAA(address) = &record.data {
+                IpAddr::V6(address.0)
+            } else {
+                if let RData::CNAME(alias) = &record.data {
                     chain.push(&alias.0);
-                    continue;
                 }
-                _ => continue,
+                continue;
             };
             let keep = Duration::from_secs(record.ttl.into()).clamp(KEEP_AT_LEAST, KEEP_AT_MOST);
             self.remember(

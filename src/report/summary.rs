@@ -137,10 +137,7 @@ impl RowKey {
     /// The row of a flow.
     pub fn of(open: &Open) -> Self {
         let Open {
-            snapshot,
-            subject,
-            cause,
-            ..
+            snapshot, subject, ..
         } = open;
         let Subject {
             address,
@@ -169,22 +166,7 @@ impl RowKey {
             Some(seat) if seat.to_string() != place => format!("{place} / {seat}"),
             _ => place,
         };
-        let (verdict, rule) = match cause {
-            Cause::Scope(scope) => ("block", format!("scope: {}", scope.name())),
-            Cause::Policy(decision) => {
-                let id = snapshot.policy.rule_id(decision.origin).to_owned();
-                match (decision.verdict, decision.observed) {
-                    (Verdict::Block(_), _) if decision.unknown => {
-                        ("block", format!("{id} (unknown)"))
-                    }
-                    (Verdict::Block(_), _) => ("block", id),
-                    (Verdict::Pass(_), Some(observed)) => {
-                        ("would block", snapshot.policy.rule_id(observed).to_owned())
-                    }
-                    (Verdict::Pass(_), None) => ("allow", id),
-                }
-            }
-        };
+        let (verdict, rule) = outcome(open);
         Self {
             passed: verdict != "block",
             verdict,
@@ -197,6 +179,22 @@ impl RowKey {
                 .to_owned(),
             rule,
         }
+    }
+}
+
+/// The verdict in a word, and what gave it.
+fn outcome(open: &Open) -> (&'static str, String) {
+    let policy = &open.snapshot.policy;
+    let decision = match open.cause {
+        Cause::Scope(scope) => return ("block", format!("scope: {}", scope.name())),
+        Cause::Policy(decision) => decision,
+    };
+    let id = policy.rule_id(decision.origin).to_owned();
+    match (decision.verdict, decision.observed) {
+        (Verdict::Block(_), _) if decision.unknown => ("block", format!("{id} (unknown)")),
+        (Verdict::Block(_), _) => ("block", id),
+        (Verdict::Pass(_), Some(observed)) => ("would block", policy.rule_id(observed).to_owned()),
+        (Verdict::Pass(_), None) => ("allow", id),
     }
 }
 

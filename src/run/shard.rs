@@ -61,8 +61,8 @@ pub struct Shard {
     control: Receiver<Control>,
     events: SyncSender<(Event, u64)>,
     lost: u64,
-    streams: Vec<Option<Upstream>>,
-    sockets: Vec<Option<Mapped>>,
+    streams: Slots<Upstream>,
+    sockets: Slots<Mapped>,
     /// Flows that have more to move than one turn allows.
     again: Vec<FlowId>,
     buffer: Vec<u8>,
@@ -132,8 +132,8 @@ impl Shard {
             control,
             events,
             lost: 0,
-            streams: Vec::new(),
-            sockets: Vec::new(),
+            streams: Slots::default(),
+            sockets: Slots::default(),
             again: Vec::new(),
             buffer: vec![0; offload::LEN + 65_536 + Answer::ROOM],
             scratch: exit::control(),
@@ -251,9 +251,7 @@ impl Shard {
         match order {
             Order::Dial { flow, permit } => self.dial(flow, &permit, now),
             Order::Hangup { flow, reset } => {
-                if let Some(upstream) =
-                    slot(&mut self.streams, flow.index()).take_if(|up| up.flow == flow)
-                {
+                if let Some(upstream) = self.streams.take_if(flow.index(), |up| up.flow == flow) {
                     if reset {
                         // A close with bytes unsent and a zero linger time is a RST (tcp(7)).
                         let _ = socket2::SockRef::from(&upstream.socket)
@@ -263,8 +261,8 @@ impl Shard {
                 }
             }
             Order::Unmap { mapping } => {
-                slot(&mut self.sockets, mapping.index())
-                    .take_if(|mapped| mapped.mapping == mapping);
+                self.sockets
+                    .take_if(mapping.index(), |mapped| mapped.mapping == mapping);
             }
         }
     }
@@ -280,16 +278,19 @@ impl Shard {
         });
         match dialed {
             Ok(socket) => {
-                *slot(&mut self.streams, index) = Some(Upstream {
-                    flow,
-                    socket,
-                    connected: false,
-                    readable: false,
-                    writable: false,
-                    closing: false,
-                    done: false,
-                    shut: false,
-                });
+                self.streams.put(
+                    index,
+                    Upstream {
+                        flow,
+                        socket,
+                        connected: false,
+                        readable: false,
+                        writable: false,
+                        closing: false,
+                        done: false,
+                        shut: false,
+                    },
+                );
             }
             Err(error) => self.gateway.failed(flow, exit::failure(&error), now),
         }
@@ -302,7 +303,7 @@ impl Shard {
             self.receive(index, event.is_error(), now);
             return;
         }
-        let Some(upstream) = slot(&mut self.streams, index) else {
+        let Some(upstream) = self.streams.get(index) else {
             return;
         };
         upstream.readable |= event.is_readable();
@@ -314,16 +315,14 @@ impl Shard {
             return;
         }
         match upstream.socket.take_error() {
-            Ok(None) => match upstream.socket.peer_addr() {
-                Ok(_) => {
-                    upstream.connected = true;
-                    self.gateway.connected(flow, now);
-                }
-                // Writable without a peer: the answer is still to come.
-                Err(_) => {}
-            },
+            // Writable without a peer: the answer is still to come.
+            Ok(None) if upstream.socket.peer_addr().is_err() => {}
+            Ok(None) => {
+                upstream.connected = true;
+                self.gateway.connected(flow, now);
+            }
             Ok(Some(error)) | Err(error) => {
-                *slot(&mut self.streams, index) = None;
+                self.streams.take_if(index, |_| true);
                 self.gateway.failed(flow, exit::failure(&error), now);
             }
         }
@@ -338,8 +337,8 @@ impl Shard {
             ..
         } = self;
         let mut moved = 0;
-        if let Some(upstream) = slot(streams, flow.index())
-            .as_mut()
+        if let Some(upstream) = streams
+            .get(flow.index())
             .filter(|up| up.flow == flow && up.connected)
         {
             loop {
@@ -367,8 +366,9 @@ impl Shard {
 
     fn send(&mut self, datagram: &Datagram, packet: &[u8], now: Time) {
         let (index, to) = (datagram.mapping.index(), datagram.permit.destination());
-        if slot(&mut self.sockets, index)
-            .as_ref()
+        if self
+            .sockets
+            .get(index)
             .is_none_or(|mapped| mapped.mapping != datagram.mapping)
             && let Err(error) = self.open(datagram)
         {
@@ -377,7 +377,7 @@ impl Shard {
             return;
         }
         let payload = self.gateway.payload(datagram, packet);
-        let Some(mapped) = slot(&mut self.sockets, index) else {
+        let Some(mapped) = self.sockets.get(index) else {
             return;
         };
         // What the kernel does not take is lost, as on any link; a lasting problem comes back by the error queue.
@@ -404,10 +404,13 @@ impl Shard {
             socket_token(index),
             Interest::READABLE,
         )?;
-        *slot(&mut self.sockets, index) = Some(Mapped {
-            mapping: datagram.mapping,
-            socket,
-        });
+        self.sockets.put(
+            index,
+            Mapped {
+                mapping: datagram.mapping,
+                socket,
+            },
+        );
         Ok(())
     }
 
@@ -421,14 +424,11 @@ impl Shard {
             scratch,
             ..
         } = self;
-        let Some(mapped) = slot(sockets, index) else {
+        let Some(mapped) = sockets.get(index) else {
             return;
         };
         let mapping = mapped.mapping;
-        loop {
-            let Some((from, mut answer)) = mapped.socket.receive(buffer, scratch) else {
-                break;
-            };
+        while let Some((from, mut answer)) = mapped.socket.receive(buffer, scratch) {
             if let Some(start) = gateway.reply(mapping, from, &mut answer, now)
                 && let Some(packet) = answer.buffer.get(start..)
             {
@@ -537,7 +537,7 @@ impl MappedSocket {
     fn receive<'a>(
         &self,
         buffer: &'a mut [u8],
-        scratch: &mut Vec<u8>,
+        scratch: &mut [u8],
     ) -> Option<(SocketAddr, Answer<'a>)> {
         match self {
             Self::Datagrams(socket) => {
@@ -618,10 +618,30 @@ fn socket_token(index: usize) -> Token {
     Token(3 + 2 * index)
 }
 
-/// The slot of an index, made if it does not exist yet.
-fn slot<T>(slots: &mut Vec<Option<T>>, index: usize) -> &mut Option<T> {
-    if slots.len() <= index {
-        slots.resize_with(index + 1, || None);
+/// What belongs to the gateway's handles, by their index.
+struct Slots<T>(Vec<Option<T>>);
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self(Vec::new())
     }
-    &mut slots[index]
+}
+
+impl<T> Slots<T> {
+    fn get(&mut self, index: usize) -> Option<&mut T> {
+        self.0.get_mut(index)?.as_mut()
+    }
+
+    fn put(&mut self, index: usize, value: T) {
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        if let Some(slot) = self.0.get_mut(index) {
+            *slot = Some(value);
+        }
+    }
+
+    fn take_if(&mut self, index: usize, wanted: impl FnOnce(&mut T) -> bool) -> Option<T> {
+        self.0.get_mut(index)?.take_if(wanted)
+    }
 }

@@ -60,7 +60,7 @@ impl Outbox {
     }
 
     /// The oldest packet, offload header first.
-    pub fn next(&mut self) -> Option<&[u8]> {
+    pub fn take(&mut self) -> Option<&[u8]> {
         let Some(range) = self.packets.pop_front() else {
             self.used = 0;
             return None;
@@ -97,14 +97,14 @@ mod tests {
                     ..Offload::default()
                 },
             );
-            assert_eq!(outbox.next().unwrap()[offload::LEN..], [round; 20]);
-            let second = outbox.next().unwrap();
+            assert_eq!(outbox.take().unwrap()[offload::LEN..], [round; 20]);
+            let second = outbox.take().unwrap();
             assert_eq!(
                 Offload::decode(second).map(|o| o.partial_checksum),
                 Some(true)
             );
             assert_eq!(second[offload::LEN..], [7; 3]);
-            assert!(outbox.next().is_none());
+            assert!(outbox.take().is_none());
         }
         assert_eq!(outbox.used, 0);
     }
@@ -118,9 +118,9 @@ mod tests {
         }
         assert!(added >= 4 && !outbox.has_room());
         assert_eq!(
-            std::iter::from_fn(|| outbox.next().map(<[u8]>::len)).count(),
+            std::iter::from_fn(|| outbox.take().map(<[u8]>::len)).count(),
             added
         );
-        assert!(outbox.next().is_none() && outbox.has_room());
+        assert!(outbox.take().is_none() && outbox.has_room());
     }
 }

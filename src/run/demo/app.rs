@@ -68,10 +68,12 @@ pub(super) fn join() -> Result<Outcome> {
     for server in of(Role::Edge).chain(of(Role::Relay)) {
         let at = server.socket().context("the cast has a bad address")?;
         let heard = talk(at)?;
-        match server.role {
-            Role::Edge => outcome.edge = heard,
-            _ => outcome.relay = heard,
-        }
+        let counter = if server.role == Role::Edge {
+            &mut outcome.edge
+        } else {
+            &mut outcome.relay
+        };
+        *counter = heard;
         if heard == u32::from(FRAMES) {
             break;
         }
@@ -100,9 +102,12 @@ fn look_up(name: Option<&str>) -> Result<IpAddr> {
         .recv(&mut buffer)
         .with_context(|| format!("no answer for {name}"))?;
     let answer = Message::from_vec(buffer.get(..len).unwrap_or_default())?;
-    let address = answer.answers.iter().find_map(|record| match &record.data {
-        RData::A(address) => Some(IpAddr::V4(address.0)),
-        _ => None,
+    let address = answer.answers.iter().find_map(|record| {
+        if let RData::A(address) = &record.data {
+            Some(IpAddr::V4(address.0))
+        } else {
+            None
+        }
     });
     address.with_context(|| format!("{name} has no address"))
 }
