@@ -7,5 +7,9 @@
     reason = "this is the shell: it reads /proc, opens sockets and starts threads and programs"
 )]
 
+pub mod divert;
 pub mod namespace;
 pub mod netlink;
+pub mod nft;
+pub mod settings;
+pub mod transaction;

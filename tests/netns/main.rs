@@ -17,6 +17,7 @@
     reason = "helpers of tests may fail the test"
 )]
 
+mod divert;
 mod harness;
 mod inside;
 mod layer;
