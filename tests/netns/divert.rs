@@ -1,6 +1,6 @@
 //! What `cordon run` changes on a machine, and that it takes it back.
 use crate::harness::{in_lab, wait_until};
-use crate::home::{Daemon, Home, PHONE, SERVER, echoes, gateway, masquerade, serve, tun};
+use crate::home::{Daemon, Home, PHONE, SERVER, echoes, gateway, refuse_untracked, serve, tun};
 use cordon::kernel::divert::{Divert, OWN_MARK, take_back};
 use cordon::kernel::namespace::lab::{Host, Observer};
 use cordon::kernel::netlink::{Family, Netlink};
@@ -185,24 +185,25 @@ fn a_gateway_judges_what_leaves_the_lan_and_nothing_else() {
 fn connections_to_the_router_itself_stay_tracked() {
     in_lab(|lab| {
         let home = Home::in_lab(lab);
-        // With it comes connection tracking.
-        masquerade(&home.router, "wan0");
-        let _tun = tun(&home.router);
+        refuse_untracked(&home.router);
+        let device = tun(&home.router);
+        let _installed = home.router.run(|| gateway().install()).unwrap();
+        for own in ["192.168.7.1", "203.0.113.1", "fd00:7::1", "2001:db8::1"] {
+            assert!(echoes(&home.phone, own, None), "{own}");
+        }
+        // What goes into the TUN is tracked only when it is written back.
         let tracked = || -> u32 {
             let count = "/proc/sys/net/netfilter/nf_conntrack_count";
             let text = home.router.run(|| Ok(fs::read_to_string(count)?)).unwrap();
             text.trim().parse().unwrap()
         };
-        let _installed = home.router.run(|| gateway().install()).unwrap();
-        for own in ["192.168.7.1", "203.0.113.1", "fd00:7::1", "2001:db8::1"] {
-            let before = tracked();
-            assert!(echoes(&home.phone, own, None), "{own}");
-            assert!(tracked() > before, "{own}");
-        }
-        // What goes into the TUN is not: it is seen first when it is written back.
         let before = tracked();
         assert!(!echoes(&home.phone, SERVER[0], None));
         assert_eq!(tracked(), before);
+        let daemon = Daemon::with(device);
+        assert!(echoes(&home.phone, SERVER[0], None));
+        assert!(tracked() > before);
+        daemon.die();
     });
 }
 
@@ -286,6 +287,8 @@ fn a_start_that_fails_half_way_leaves_the_machine_as_it_was() {
 fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
     in_lab(|lab| {
         let home = Home::in_lab(lab);
+        // A router it was before, so that a guard that is gone would show.
+        home.router.forward().unwrap();
         let untouched = state(&home.router);
         let tun_device = tun(&home.router);
         let installed = home.router.run(|| gateway().install()).unwrap();
@@ -310,19 +313,7 @@ fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
 
         // Even if somebody puts the routes back as they were.
         let outside = home.outside();
-        home.router
-            .run(|| {
-                let mut netlink = Netlink::open()?;
-                for family in Family::BOTH {
-                    for rule in netlink.rules(family)? {
-                        if rule.protocol == 67 {
-                            netlink.remove_rule(&rule)?;
-                        }
-                    }
-                }
-                Ok(())
-            })
-            .unwrap();
+        remove_rules(&home.router);
         let sent = load.sent();
         wait_until("the phone has sent more", || load.sent() > sent + 5000);
         assert_eq!(outside.finish().unwrap().kept.len(), 0);
@@ -351,6 +342,23 @@ fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
         daemon.die();
         assert_same(&untouched, &state(&home.router));
     });
+}
+
+/// Removes Cordon's policy rules, as somebody might who wants the network back.
+fn remove_rules(router: &Host) {
+    router
+        .run(|| {
+            let mut netlink = Netlink::open()?;
+            for family in Family::BOTH {
+                for rule in netlink.rules(family)? {
+                    if rule.protocol == 67 {
+                        netlink.remove_rule(&rule)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
 }
 
 /// A phone that sends without pause, over both families.
@@ -521,6 +529,10 @@ fn in_host_mode_only_marked_sockets_leave() {
                 frame.outgoing && matches!(frame.ethertype, 0x0800) && frame.bytes[9] == 17
             })
             .unwrap();
+            for address in SERVER {
+                assert!(!echoes(&home.router, address, None), "{address}");
+            }
+            remove_rules(&home.router);
             for address in SERVER {
                 assert!(!echoes(&home.router, address, None), "{address}");
             }
