@@ -64,7 +64,8 @@ impl Transaction {
         Ok(transaction)
     }
 
-    /// Takes all changes back, in reverse order, as far as they are still there.
+    /// Takes all changes back, in reverse order, as far as they are still there. To be called in the same network
+    /// namespace: settings are the calling thread's.
     ///
     /// # Errors
     /// The first change that could not be taken back; the others are.

@@ -17,10 +17,10 @@
     reason = "helpers of tests may fail the test"
 )]
 
-mod demo;
-mod exec;
-mod gate;
+mod divert;
+mod fastpath;
 mod harness;
+mod home;
 mod inside;
 mod layer;
 mod servers;

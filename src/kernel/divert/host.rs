@@ -1,12 +1,9 @@
 //! Host mode: this machine's own traffic.
 use super::{Divert, KERNEL_MARK, MARK_MASK, Near, OWN_MARK};
 use crate::kernel::nft::{Base, Batch, Hook, Rule};
-use crate::kernel::settings;
 use anyhow::Result;
 use ipnet::IpNet;
 
-/// After connection tracking, before routing (`NF_IP_PRI_MANGLE`).
-const MANGLE: i32 = -150;
 /// Before connection tracking (`NF_IP_PRI_RAW`).
 const RAW: i32 = -300;
 /// Before everybody's ordinary chains.
@@ -35,16 +32,8 @@ pub(super) fn is_private(net: IpNet) -> bool {
         .any(|private| private.contains(&net))
 }
 
-/// Whether packets are refused whose answers would leave by another interface (RFC 3704, strict). Answers to the daemon's
-/// own sockets are, then: unmarked packets to those addresses leave by the TUN.
-pub(super) fn strict_return_path() -> bool {
-    settings::names("ipv4/conf")
-        .iter()
-        .any(|link| settings::value(&format!("ipv4/conf/{link}/rp_filter")).as_deref() == Some("1"))
-}
-
 /// The guard for what this machine sends, or forwards for others on it (containers).
-pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near, strict: bool) -> Result<()> {
+pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<()> {
     batch.chain("leaves", None)?;
     for rule in [
         Rule::new("to be judged").goes_out(&divert.tun),
@@ -74,40 +63,40 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near, strict: bo
         })
     };
     batch.chain("guard_output", guard(Hook::Output))?;
-    batch.rule("guard_output", &Rule::new("").jump("leaves")?)?;
+    batch.rule(
+        "guard_output",
+        &Rule::new("from this machine").jump("leaves")?,
+    )?;
     batch.chain("guard_forward", guard(Hook::Forward))?;
     let back = Rule::new("was judged").came_in(&divert.tun);
     batch.rule("guard_forward", &back.accept())?;
-    batch.rule("guard_forward", &Rule::new("").jump("leaves")?)?;
+    batch.rule(
+        "guard_forward",
+        &Rule::new("from this machine").jump("leaves")?,
+    )?;
 
-    // What was judged and written back must not be routed into the TUN again.
+    incoming(batch, divert, near)
+}
+
+/// What comes in.
+fn incoming(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<()> {
     let base = Base {
         hook: Hook::Prerouting,
         priority: RAW,
     };
-    batch.chain("judged", Some(base))?;
+    batch.chain("incoming", Some(base))?;
+    // What was judged and written back must not be routed into the TUN again.
     let back = Rule::new("was judged").came_in(&divert.tun);
-    batch.rule("judged", &back.mark(OWN_MARK, MARK_MASK))?;
-    if strict {
-        remember_mark(batch)?;
+    let back = back.mark(OWN_MARK, MARK_MASK);
+    batch.rule("incoming", &back.accept())?;
+    let own = Rule::new("stays in this machine").came_in("lo");
+    batch.rule("incoming", &own.accept())?;
+    // An answer from an address of the TUN would tell a neighbour that there is one, and what goes through it.
+    for address in &near.tunnel {
+        let probe = Rule::new("nobody outside has business with the TUN").goes_to(*address);
+        batch.rule("incoming", &probe.count().drop())?;
     }
     Ok(())
-}
-
-/// Gives answers the mark of what they answer, by which the kernel finds the right return path (`src_valid_mark`).
-fn remember_mark(batch: &mut Batch) -> Result<()> {
-    let mangle = |hook| {
-        Some(Base {
-            hook,
-            priority: MANGLE,
-        })
-    };
-    batch.chain("remember", mangle(Hook::Postrouting))?;
-    let ours = Rule::new("sent by Cordon").marked(OWN_MARK, MARK_MASK);
-    batch.rule("remember", &ours.mark_connection(OWN_MARK, MARK_MASK))?;
-    batch.chain("recall", mangle(Hook::Prerouting))?;
-    let answer = Rule::new("answers Cordon").connection_marked(OWN_MARK, MARK_MASK);
-    batch.rule("recall", &answer.mark(OWN_MARK, MARK_MASK))
 }
 
 #[cfg(test)]

@@ -82,13 +82,10 @@ impl Divert {
         let leftover = Nft::has_table(FILTER)?;
         let near = Near::of(self, netlink)?;
         let mut settings = Changes::default();
-        settings.tun(&self.tun, netlink)?;
+        settings.set(&format!("ipv6/conf/{}/disable_ipv6", self.tun), "0");
+        settings.return_path(&self.tun, netlink)?;
         if !self.lans.is_empty() {
             settings.forwarding(self);
-        }
-        let strict = self.own_traffic && host::strict_return_path();
-        if strict {
-            settings.set("ipv4/conf/all/src_valid_mark", "1");
         }
         settings.keep(before()?);
 
@@ -97,7 +94,7 @@ impl Divert {
             gateway::filter(&mut install, self, &near)?;
         }
         if self.own_traffic {
-            host::filter(&mut install, self, &near, strict)?;
+            host::filter(&mut install, self, &near)?;
         }
         install.chain(BEFORE, None)?;
         for setting in &settings.restore {
@@ -175,7 +172,8 @@ impl Divert {
 }
 
 impl Installed {
-    /// Takes everything back: the machine is as it was before. This opens what was closed.
+    /// Takes everything back: the machine is as it was before. This opens what was closed. To be called in the network
+    /// namespace of the installation: kernel settings are the calling thread's.
     ///
     /// # Errors
     /// What could not be taken back; everything else is.
@@ -209,6 +207,8 @@ struct Near {
     inside: Vec<(String, IpNet)>,
     /// Private networks that this machine is on.
     private: Vec<(String, IpNet)>,
+    /// This machine's own addresses on the TUN.
+    tunnel: Vec<IpNet>,
 }
 
 impl Near {
@@ -216,7 +216,14 @@ impl Near {
         let mut near = Self {
             inside: Vec::new(),
             private: Vec::new(),
+            tunnel: Vec::new(),
         };
+        let tun = netlink.index(&divert.tun)?;
+        for address in netlink.addresses()? {
+            if address.link == tun {
+                near.tunnel.push(IpNet::from(address.net.addr()));
+            }
+        }
         for family in families() {
             for route in netlink.routes(family, Route::MAIN)? {
                 let Target::Device { name, via } = route.target else {
@@ -253,6 +260,11 @@ impl Near {
     }
 }
 
+/// Values of `rp_filter`.
+const OFF: &str = "0";
+const STRICT: &str = "1";
+const LOOSE: &str = "2";
+
 /// Kernel settings to change, and how to change them back.
 #[derive(Debug, Default)]
 struct Changes {
@@ -270,17 +282,24 @@ impl Changes {
         }
     }
 
-    /// Lets packets that are written back to the TUN pass the check of their return path (RFC 3704).
-    fn tun(&mut self, tun: &str, netlink: &mut Netlink) -> Result<()> {
-        self.set(&format!("ipv6/conf/{tun}/disable_ipv6"), "0");
+    /// Lets packets that are written back to the TUN, and answers to them, pass the check of their return path
+    /// (RFC 3704). The strict check asks whether a packet to the source would leave where this one came in; with routes
+    /// that depend on where a packet comes from, that is the wrong question. The loose one asks for any route.
+    fn return_path(&mut self, tun: &str, netlink: &mut Netlink) -> Result<()> {
+        for link in settings::names("ipv4/conf") {
+            let path = format!("ipv4/conf/{link}/rp_filter");
+            if settings::value(&path).as_deref() == Some(STRICT) && link != tun {
+                self.set(&path, LOOSE);
+            }
+        }
         let path = format!("ipv4/conf/{tun}/rp_filter");
-        // The stricter of the two settings counts; loose is the most that re-injected packets pass.
+        // The larger of an interface's own setting and that of all counts.
         let all = settings::value("ipv4/conf/all/rp_filter");
-        if all.is_none_or(|all| all == "0") {
-            self.set(&path, "0");
+        if all.is_none_or(|all| all == OFF) {
+            self.set(&path, OFF);
             return Ok(());
         }
-        self.set(&path, "2");
+        self.set(&path, LOOSE);
         let index = netlink.index(tun)?;
         let addressed = netlink
             .addresses()?

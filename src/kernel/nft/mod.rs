@@ -4,8 +4,11 @@
 //! never be taken for installed when it is not.
 
 mod rule;
+mod set;
 
 pub use rule::Rule;
+pub(super) use rule::{PayloadBase, REGISTER};
+pub use set::{Change, Set};
 
 use super::netlink::{advice, plain};
 use anyhow::{Context, Result, anyhow, bail};
@@ -174,13 +177,20 @@ fn refused(what: &str, error: io::Error) -> anyhow::Error {
 }
 
 /// Changes to one table of family `inet`, which sees IPv4 and IPv6.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Batch {
     table: CString,
     messages: Vec<Message>,
 }
 
-#[derive(Clone, Debug)]
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = self.messages.iter().map(|message| &message.what);
+        f.debug_list().entries(what).finish()
+    }
+}
+
+#[derive(Clone)]
 struct Message {
     /// What it is to do, for people.
     what: String,
