@@ -154,8 +154,7 @@ fn a_secret_that_straddles_segments_never_leaves_whole() {
         .seq
         .wrapping_add(1);
     let mut left = Vec::new();
-    let mut seq = 1;
-    for byte in b"GET /?uid=512345687 HTTP/1.1\r\n" {
+    for (seq, byte) in (1..).zip(b"GET /?uid=512345687 HTTP/1.1\r\n") {
         let payload = [*byte];
         world.packet(
             &Segment {
@@ -167,7 +166,6 @@ fn a_secret_that_straddles_segments_never_leaves_whole() {
             }
             .bytes(),
         );
-        seq += 1;
         left.extend(world.pump(flow));
     }
     assert_eq!(left, b"GET /?uid=51234568");

@@ -230,7 +230,7 @@ impl Segment<'_> {
         tcp.extend(self.seq.to_be_bytes());
         tcp.extend(self.ack.to_be_bytes());
         tcp.extend([
-            ((20 + options.len()) / 4 << 4) as u8,
+            (((20 + options.len()) / 4) << 4) as u8,
             self.flags,
             0xff,
             0xff,
