@@ -11,7 +11,9 @@ mod db;
 mod demo;
 mod exec;
 mod explain;
+mod load;
 mod lookup;
+mod policy;
 mod run;
 
 use clap::{Parser, Subcommand};

@@ -288,6 +288,16 @@ impl FewCountries {
     }
 }
 
+impl FromIterator<Country> for FewCountries {
+    fn from_iter<I: IntoIterator<Item = Country>>(countries: I) -> Self {
+        let mut few = Self::of(None);
+        for country in countries {
+            few.insert(country);
+        }
+        few
+    }
+}
+
 impl From<FewCountries> for CountrySet {
     fn from(few: FewCountries) -> Self {
         if few.more {

@@ -1,69 +1,29 @@
 //! What a payload gives away in the clear: bytes in, findings out. Which finding is acted on, the policy says.
+//!
+//! Four stages, cheapest first: [`scope`] judges the destination alone; the dissectors read known protocols to their
+//! last byte; declared [`Secret`]s are searched in every encoding; values that go to several servers are told by what
+//! the [`Memory`] has seen. A datagram is judged before it is sent, a stream chunk by chunk.
+
+mod class;
+mod dissect;
+mod fanout;
+mod finding;
+mod scope;
+mod secret;
+mod vocabulary;
+
+pub use class::{Certainty, Class};
+pub use dissect::Reading;
+pub use fanout::{Bounds, Memory};
+pub use finding::{Finding, Leak, mask};
+pub use scope::{Discovery, Scope, scope, scope_within};
+pub use secret::{Kind, MAX_NAME, MAX_SECRETS, MAX_VALUE, MIN_VALUE, Secret, SecretError};
+pub use vocabulary::{Term, vocabulary};
 
 use crate::time::Time;
+use dissect::Notes;
+use secret::{Cursor, Payload, Scanner};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
-
-/// What kind of thing leaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// Password, token, community.
-    Credential,
-    /// Account number, name, phone, mail address.
-    PersonId,
-    /// MAC, serial, install id.
-    DeviceId,
-    /// Name of a device or its owner.
-    HostName,
-    /// A room.
-    ChannelId,
-    /// What is said or sent.
-    Content,
-    /// A name of content: file, infohash.
-    ContentId,
-    /// Random or short-lived.
-    SessionId,
-    /// Which app.
-    AppId,
-    /// Data of the service, the same for all users.
-    ServiceMeta,
-    /// Which software.
-    Software,
-    /// Where the person is.
-    Location,
-    /// Whom the flow goes to: server name, queried name.
-    DestMeta,
-}
-
-/// How sure a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Certainty {
-    /// A value that looks like one.
-    Suspected,
-    /// Seen, the meaning is inferred.
-    Probable,
-    /// The protocol defines the field, or the user declared the value.
-    Certain,
-}
-
-/// One thing found in one payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What kind of thing.
-    pub class: Class,
-    /// Which detector: `sd-rtn`, `oicq`, `secret`, `probe-fanout`, …
-    pub detector: &'static str,
-    /// Which field, in words (`account number`); for a declared secret the name the user gave it and its encoding.
-    pub field: String,
-    /// The name by which a policy's `leak` list calls it: `oicq.account`, `sd-rtn.identifier`, `secret`, `probe-fanout`.
-    pub leak: &'static str,
-    /// How sure.
-    pub certainty: Certainty,
-    /// Where it lies in the payload.
-    pub span: Range<usize>,
-    /// A masked sample that can be shown: `5…87`.
-    pub sample: String,
-}
 
 /// What a detector may know of a datagram beside its payload.
 #[derive(Clone, Copy, Debug)]
@@ -78,4 +38,137 @@ pub struct Context {
     pub index: u32,
     /// When.
     pub now: Time,
+    /// The policy blocks the jurisdiction of the remote address.
+    pub blocked: bool,
+}
+
+/// Everything that does not change between payloads: the compiled secrets. Shared between threads.
+#[derive(Debug, Default)]
+pub struct Sanitizer {
+    scanner: Option<Scanner>,
+}
+
+/// What is remembered of one direction of one TCP flow.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    cursor: Option<Cursor>,
+    position: u64,
+}
+
+impl Sanitizer {
+    /// Compiles the declared secrets. Their number and size are bounded ([`MAX_SECRETS`], [`MAX_VALUE`]); no error
+    /// echoes a value.
+    pub fn new(secrets: &[Secret]) -> Result<Self, SecretError> {
+        Ok(Self {
+            scanner: Scanner::new(secrets)?,
+        })
+    }
+
+    /// Judges an outgoing datagram before it is sent: appends what it gives away to `found`, spans relative to
+    /// `payload`, and says what it proved to be. Allocates only if something is found, or remembered in `memory`.
+    pub fn datagram(
+        &self,
+        memory: &mut Memory,
+        context: &Context,
+        payload: &[u8],
+        found: &mut Vec<Finding>,
+    ) -> Option<Reading> {
+        if let Some(scanner) = &self.scanner {
+            scanner.scan(&mut scanner.begin(), Payload::Datagram(payload), found);
+        }
+        let mut notes = Notes::new(payload, found);
+        let reading = dissect::datagram(payload, &mut notes);
+        let parts = fanout::parts(reading, notes);
+        memory.judge(context, payload, parts, found);
+        reading
+    }
+
+    /// Judges the next outgoing bytes of a TCP flow before they are sent. Spans are relative to `chunk`, which begins
+    /// at [`Stream::position`] as it was before the call; a value that straddles chunks is told with its last one.
+    pub fn stream(&self, stream: &mut Stream, chunk: &[u8], found: &mut Vec<Finding>) {
+        if let Some(scanner) = &self.scanner {
+            let cursor = stream.cursor.get_or_insert_with(|| scanner.begin());
+            scanner.scan(cursor, Payload::Chunk(chunk), found);
+        }
+        stream.position = stream.position.saturating_add(chunk.len() as u64);
+    }
+}
+
+impl Stream {
+    /// Bytes judged so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(server: u8) -> Context {
+        Context {
+            client: IpAddr::from([192, 168, 7, 2]),
+            sport: 40_000,
+            remote: SocketAddr::from(([203, 0, 113, server], 8000)),
+            index: 0,
+            now: Time::from_secs(1_612_750_000),
+            blocked: false,
+        }
+    }
+
+    const PING: &[u8] = b"ping seq=1 uid=512345687 room=M5xk2Rj9";
+
+    #[test]
+    fn a_declared_number_is_told_at_the_first_ping() {
+        let secrets = [Secret::new("user", "512345687", Kind::Guess).unwrap()];
+        let sanitizer = Sanitizer::new(&secrets).unwrap();
+        let mut found = Vec::new();
+        sanitizer.datagram(&mut Memory::default(), &context(1), PING, &mut found);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].leak, found[0].certainty),
+            ("secret", Certainty::Certain)
+        );
+        assert_eq!(&PING[found[0].span.clone()], b"512345687");
+    }
+
+    #[test]
+    fn an_unknown_number_is_told_at_the_third_server() {
+        let sanitizer = Sanitizer::default();
+        let mut memory = Memory::default();
+        let mut told = Vec::new();
+        for server in 1..=4 {
+            let mut found = Vec::new();
+            sanitizer.datagram(&mut memory, &context(server), PING, &mut found);
+            told.push(!found.is_empty());
+        }
+        assert_eq!(told, [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_protocol_that_was_read_is_not_compared_across_servers() {
+        let sanitizer = Sanitizer::default();
+        let mut memory = Memory::default();
+        let oicq = b"\x02\x36\x49\x00\x22\x01\x02\x1e\x89\xc5\xd7abcdefghijklmnop\x03";
+        for server in 1..=4 {
+            let mut found = Vec::new();
+            let reading = sanitizer.datagram(&mut memory, &context(server), oicq, &mut found);
+            assert_eq!(reading.map(|reading| reading.protocol), Some("oicq"));
+            assert_eq!(found.len(), 1);
+            assert_eq!(found[0].leak, "oicq.account");
+        }
+    }
+
+    #[test]
+    fn a_stream_keeps_its_place_across_chunks() {
+        let secrets = [Secret::new("mail", "alice@example.com", Kind::Guess).unwrap()];
+        let sanitizer = Sanitizer::new(&secrets).unwrap();
+        let mut stream = Stream::default();
+        let mut found = Vec::new();
+        sanitizer.stream(&mut stream, b"From: alice@exam", &mut found);
+        assert_eq!((found.len(), stream.position()), (0, 16));
+        sanitizer.stream(&mut stream, b"ple.com\r\n", &mut found);
+        assert_eq!(found[0].span, 0..7);
+        assert_eq!(stream.position(), 25);
+    }
 }

@@ -1,0 +1,318 @@
+//! One value sent in the clear to several servers within seconds: the mark of pings that look for the fastest route
+//! and carry an identifier. It needs no dissector and cannot tell an account number from a token; it tells the pattern.
+//!
+//! Every run of eight bytes in the first 256 bytes of the first three datagrams of a flow is remembered for five
+//! seconds with the servers it went to. A run that reaches its third server is told: *suspected* if eight bytes are
+//! shared, *probable* from sixteen bytes on, if the bytes read as an identifier, or if two of the servers lie where
+//! the policy blocks. A probable value stays convicted while it is seen, also on flows that began before.
+//!
+//! Left out: bytes with little variety (padding, small integers, magic numbers), clocks, and whatever a dissector has
+//! read, except fields it points out as opaque.
+
+mod clock;
+mod window;
+
+use super::class::{Certainty, Class};
+use super::finding::{Finding, Leak};
+use super::secret::looks_random;
+use super::{Context, dissect};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use window::{Sight, Window};
+
+/// Bytes of a datagram that are looked at.
+const DEPTH: usize = 256;
+/// Datagrams of a flow that are remembered.
+const FIRST: u32 = 3;
+/// Length of the runs that are compared.
+const SHINGLE: usize = 8;
+/// Fewest different bytes among the eight.
+const VARIETY: u32 = 5;
+/// Shared bytes from which on a value is acted on.
+const ACT: usize = 16;
+
+static TOKEN: Leak = Leak::new(
+    "probe-fanout",
+    "probe-fanout",
+    Class::SessionId,
+    "token sent to several servers",
+);
+static IDENTIFIER: Leak = Leak::new(
+    "probe-fanout",
+    "probe-fanout",
+    Class::PersonId,
+    "value sent to several servers",
+);
+
+/// The leaks this detector tells: one name, the class says what the value looks like.
+pub(super) static LEAKS: [Leak; 2] = [IDENTIFIER, TOKEN];
+
+/// How much a [`Memory`] may hold. A value is one run of eight bytes and takes about 150 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Clients remembered at once; beyond that the one silent for longest is forgotten.
+    pub clients: usize,
+    /// Values of one client; beyond that its oldest is forgotten.
+    pub values_per_client: usize,
+    /// Values of all clients; beyond that the client silent for longest is forgotten.
+    pub values: usize,
+}
+
+impl Default for Bounds {
+    /// About 20 MB at worst.
+    fn default() -> Self {
+        Self {
+            clients: 256,
+            values_per_client: 16_384,
+            values: 131_072,
+        }
+    }
+}
+
+/// What was seen of each client across its flows. Mutable and bounded; every flow of a client must be judged with the
+/// same memory, or its pings to several servers are not seen together.
+#[derive(Debug)]
+pub struct Memory {
+    windows: HashMap<IpAddr, Window, foldhash::fast::RandomState>,
+    bounds: Bounds,
+    values: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new(Bounds::default())
+    }
+}
+
+impl Memory {
+    /// An empty memory. A bound of zero remembers nothing.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            windows: HashMap::default(),
+            bounds,
+            values: 0,
+        }
+    }
+
+    /// Clients remembered now.
+    pub fn clients(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Values remembered now, of all clients.
+    pub fn values(&self) -> usize {
+        self.values
+    }
+
+    /// Compares the parts of a datagram with what this client sent to other servers, and tells what is shared.
+    pub(super) fn judge(
+        &mut self,
+        context: &Context,
+        payload: &[u8],
+        parts: impl Iterator<Item = Range<usize>>,
+        found: &mut Vec<Finding>,
+    ) {
+        let remember = context.index < FIRST;
+        let Some(window) = self.window(context, remember) else {
+            return;
+        };
+        let before = window.len();
+        let mut marks = Marks::new(payload);
+        if remember {
+            clock::mark(marks.bytes, context.now, &mut marks.clocks);
+        }
+        for part in parts {
+            marks.compare(window, context, part, remember);
+        }
+        marks.tell(window, context, found);
+        let after = window.len();
+        self.values = self.values + after - before;
+    }
+
+    /// The window of this client. A datagram beyond the first of its flow needs one only if values are convicted.
+    fn window(&mut self, context: &Context, remember: bool) -> Option<&mut Window> {
+        if !remember {
+            return self
+                .windows
+                .get_mut(&context.client)
+                .filter(|window| window.has_convicted());
+        }
+        if self.bounds.clients == 0
+            || self.bounds.values_per_client == 0
+            || self.bounds.values < DEPTH
+        {
+            return None;
+        }
+        if !self.windows.contains_key(&context.client) {
+            while self.windows.len() >= self.bounds.clients {
+                self.forget_oldest(None)?;
+            }
+        }
+        while self.values + DEPTH > self.bounds.values && self.windows.len() > 1 {
+            if self.forget_oldest(Some(context.client)).is_none() {
+                break;
+            }
+        }
+        let most = self.bounds.values_per_client.min(self.bounds.values);
+        let window = self
+            .windows
+            .entry(context.client)
+            .or_insert_with(|| Window::new(most));
+        window.touch(context.now);
+        Some(window)
+    }
+
+    /// Forgets the client silent for longest, except `spared`.
+    fn forget_oldest(&mut self, spared: Option<IpAddr>) -> Option<()> {
+        let oldest = self
+            .windows
+            .iter()
+            .filter(|(client, _)| Some(**client) != spared)
+            .min_by_key(|(client, window)| (window.last(), **client))
+            .map(|(client, _)| *client)?;
+        let window = self.windows.remove(&oldest)?;
+        self.values -= window.len();
+        Some(())
+    }
+}
+
+/// What is shared at each offset of one datagram.
+struct Marks<'a> {
+    bytes: &'a [u8],
+    /// By the offset at which eight bytes begin.
+    sights: [Sight; DEPTH],
+    clocks: [bool; DEPTH],
+}
+
+impl<'a> Marks<'a> {
+    fn new(payload: &'a [u8]) -> Self {
+        Self {
+            bytes: payload.get(..DEPTH).unwrap_or(payload),
+            sights: [Sight::Unshared; DEPTH],
+            clocks: [false; DEPTH],
+        }
+    }
+
+    fn compare(
+        &mut self,
+        window: &mut Window,
+        context: &Context,
+        part: Range<usize>,
+        remember: bool,
+    ) {
+        let end = part.end.min(self.bytes.len());
+        let bytes = self.bytes.get(..end).unwrap_or_default();
+        let shingles = bytes.array_windows::<SHINGLE>();
+        let clocks = self.clocks.array_windows::<SHINGLE>();
+        let places = self.sights.iter_mut().zip(shingles.zip(clocks));
+        for (sight, (shingle, clock)) in places.skip(part.start) {
+            if clock.contains(&true) || variety(*shingle) < VARIETY {
+                continue;
+            }
+            let value = u64::from_ne_bytes(*shingle);
+            *sight = if remember {
+                window.sight(value, context)
+            } else {
+                window.recall(value, context.now)
+            };
+        }
+    }
+
+    fn tell(&self, window: &mut Window, context: &Context, found: &mut Vec<Finding>) {
+        let total: usize = self.runs().map(|run| run.len()).sum();
+        if total == 0 {
+            return;
+        }
+        let grave = self
+            .sights
+            .iter()
+            .any(|sight| matches!(sight, Sight::Convicted | Sight::Blocked));
+        let act =
+            grave || total >= ACT || self.runs().any(|run| reads_as_identifier(self.slice(&run)));
+        for run in self.runs() {
+            let value = self.slice(&run);
+            let leak = if !reads_as_identifier(value) && looks_random(value) {
+                &TOKEN
+            } else {
+                &IDENTIFIER
+            };
+            let certainty = if act {
+                Certainty::Probable
+            } else {
+                Certainty::Suspected
+            };
+            found.push(leak.at(certainty, run.clone(), value));
+            if act {
+                for shingle in value.array_windows::<SHINGLE>() {
+                    window.convict(u64::from_ne_bytes(*shingle), context.now);
+                }
+            }
+        }
+    }
+
+    /// The maximal runs of shared bytes.
+    fn runs(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut starts = self
+            .sights
+            .iter()
+            .enumerate()
+            .filter(|(_, sight)| **sight != Sight::Unshared)
+            .map(|(start, _)| start)
+            .peekable();
+        std::iter::from_fn(move || {
+            let start = starts.next()?;
+            let mut end = start + SHINGLE;
+            while let Some(next) = starts.next_if(|next| *next <= end) {
+                end = next + SHINGLE;
+            }
+            Some(start..end)
+        })
+    }
+
+    fn slice(&self, span: &Range<usize>) -> &'a [u8] {
+        self.bytes.get(span.clone()).unwrap_or_default()
+    }
+}
+
+/// How many different bytes.
+fn variety(shingle: [u8; SHINGLE]) -> u32 {
+    let mut seen = [0_u64; 4];
+    for byte in shingle {
+        if let Some(word) = seen.get_mut(usize::from(byte >> 6)) {
+            *word |= 1 << (byte & 63);
+        }
+    }
+    seen.iter().map(|word| word.count_ones()).sum()
+}
+
+/// Whether text within the bytes reads as an account number or a room: six or more digits, or eight or more letters
+/// and digits in which a letter follows a digit. Words and version names do neither.
+fn reads_as_identifier(bytes: &[u8]) -> bool {
+    const DIGITS: usize = 6;
+    const MIXED: usize = 8;
+    bytes
+        .split(|byte| !byte.is_ascii_alphanumeric())
+        .any(|word| {
+            let digits = word
+                .split(|byte| !byte.is_ascii_digit())
+                .any(|digits| digits.len() >= DIGITS);
+            let mixed = word.len() >= MIXED
+                && word
+                    .array_windows()
+                    .any(|[a, b]| a.is_ascii_digit() && b.is_ascii_alphabetic());
+            digits || mixed
+        })
+}
+
+/// Which parts of a datagram are compared: all of an unknown one, of a known one what its dissector pointed out.
+pub(super) fn parts(
+    reading: Option<dissect::Reading>,
+    notes: dissect::Notes<'_>,
+) -> impl Iterator<Item = Range<usize>> + use<> {
+    let whole = reading.is_none().then_some(0..DEPTH);
+    whole.into_iter().chain(notes.into_opaque())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! One thing found in one payload, and how to show it without giving it away.
+
+use super::class::{Certainty, Class};
+use std::fmt::Write;
+use std::ops::Range;
+
+/// One thing found in one payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind of thing.
+    pub class: Class,
+    /// Which detector: `sd-rtn`, `oicq`, `secret`, `probe-fanout`, …
+    pub detector: &'static str,
+    /// Which field, in words (`account number`); for a declared secret the name the user gave it and its encoding.
+    pub field: String,
+    /// The name by which a policy's `leak` list calls it: `oicq.account`, `sd-rtn.identifier`, `secret`, `probe-fanout`.
+    pub leak: &'static str,
+    /// How sure.
+    pub certainty: Certainty,
+    /// Where it lies in the payload, in bytes. What began in an earlier chunk of a stream starts at 0.
+    pub span: Range<usize>,
+    /// A masked sample that can be shown: `5…87`.
+    pub sample: String,
+}
+
+/// A leak that some detector can find: the vocabulary of a policy's `leak` list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// The detector that finds it: `oicq`.
+    pub detector: &'static str,
+    /// Its name: the detector's, or the detector's and a field's (`oicq.account`).
+    pub name: &'static str,
+    /// What kind of thing it is.
+    pub class: Class,
+    /// The field in words: `account number`.
+    pub field: &'static str,
+}
+
+impl Leak {
+    /// A leak of this detector; `name` begins with the detector's.
+    pub(super) const fn new(
+        detector: &'static str,
+        name: &'static str,
+        class: Class,
+        field: &'static str,
+    ) -> Self {
+        Self {
+            detector,
+            name,
+            class,
+            field,
+        }
+    }
+
+    /// This leak at `span`, whose bytes are `value`.
+    pub(super) fn at(&self, certainty: Certainty, span: Range<usize>, value: &[u8]) -> Finding {
+        Finding {
+            class: self.class,
+            detector: self.detector,
+            field: self.field.to_owned(),
+            leak: self.name,
+            certainty,
+            span,
+            sample: mask(value),
+        }
+    }
+}
+
+/// A sample of a value that can be shown: the first character and, if the value has eight or more, the last two
+/// (`5…87`). Values that are not printable text are shown as the hexadecimal of their first and last byte; of a value
+/// below four bytes nothing is shown. Never the whole value.
+pub fn mask(value: &[u8]) -> String {
+    const SHORT: usize = 4;
+    const LONG: usize = 8;
+    let text = std::str::from_utf8(value)
+        .ok()
+        .filter(|text| !text.chars().any(char::is_control));
+    let mut sample = String::new();
+    match text {
+        Some(text) => {
+            let count = text.chars().count();
+            if count >= SHORT {
+                sample.extend(text.chars().next());
+            }
+            sample.push('…');
+            if count >= LONG {
+                sample.extend(text.chars().skip(count - 2));
+            }
+        }
+        None => {
+            let shown = |byte: Option<&u8>, sample: &mut String| {
+                if let Some(byte) = byte {
+                    // Writing to a string cannot fail.
+                    let _ = write!(sample, "{byte:02x}");
+                }
+            };
+            if value.len() >= SHORT {
+                shown(value.first(), &mut sample);
+            }
+            sample.push('…');
+            if value.len() >= LONG {
+                shown(value.last(), &mut sample);
+            }
+        }
+    }
+    sample
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_show_ends_only() {
+        assert_eq!(mask(b"512345687"), "5…87");
+        assert_eq!(mask(b"secret"), "s…");
+        assert_eq!(mask(b"abc"), "…");
+        assert_eq!(mask(b""), "…");
+        assert_eq!(mask("zürich-müller".as_bytes()), "z…er");
+        assert_eq!(mask(&[0x05, 0xff, 0x00, 0x01]), "05…");
+        assert_eq!(mask(&[0x05, 0xff, 0, 1, 2, 3, 4, 0xa7]), "05…a7");
+    }
+
+    #[test]
+    fn control_characters_never_reach_a_terminal() {
+        assert_eq!(mask(b"\x1b[31mred\x1b[0m"), "1b…6d");
+    }
+}
