@@ -3,8 +3,9 @@
 use super::policy::{Data, parse};
 use crate::gateway::{Cause, Event, Snapshot};
 use crate::kernel::namespace::lab::{Entered, Lab};
+use crate::packet::protocol;
 use crate::policy::Verdict;
-use crate::report::{EventLog, Reporter, printable};
+use crate::report::{EventLog, Reporter, RowKey, printable};
 use crate::run::demo;
 use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::Result;
@@ -27,6 +28,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
+    crate::link::tun::available()?;
     let lab = match Lab::enter()? {
         Entered::Inside(lab) => lab,
         Entered::Finished(status) => return Ok(ExitCode::from(status)),
@@ -74,27 +76,23 @@ fn snapshot() -> Result<Arc<Snapshot>> {
     }))
 }
 
-/// A line for each flow as it is judged, and for each kind of leak of a flow.
+/// A line for each flow as it is judged, and one for the first thing that each flow was to give away.
 fn live() -> impl FnMut(&Event) + Send {
     let began = Instant::now();
     let mut told = HashSet::new();
     move |event| {
         let line = match event {
-            Event::Open(open) => Some(opened(open)),
-            Event::Leak(leak) if told.insert((leak.flow, leak.finding.field.clone())) => {
-                Some(format!(
-                    "{}  {} ({}) to {}",
-                    if leak.sent { "left     " } else { "sanitised" },
-                    printable(&leak.finding.field),
-                    printable(&leak.finding.sample),
-                    leak.key.dst
-                ))
-            }
-            Event::Leak(_) | Event::Close(_) | Event::Refused(_) => None,
+            Event::Open(open) => opened(open),
+            Event::Leak(leak) if told.insert(leak.flow) => format!(
+                "{}  {} {} to {}",
+                if leak.sent { "left     " } else { "sanitised" },
+                printable(&leak.finding.field),
+                printable(&leak.finding.sample),
+                leak.key.dst
+            ),
+            Event::Leak(_) | Event::Close(_) | Event::Refused(_) => return,
         };
-        if let Some(line) = line {
-            println!("  {:6.2} s  {line}", began.elapsed().as_secs_f32());
-        }
+        println!("  {:5.2} s  {line}", began.elapsed().as_secs_f32());
     }
 }
 
@@ -107,24 +105,14 @@ fn opened(open: &crate::gateway::Open) -> String {
             Verdict::Pass(_) => ("passes   ", snapshot.policy.rule_id(decision.origin)),
         },
     };
-    let row = crate::report::RowKey::of(open);
-    let protocol = if subject.key.protocol == crate::packet::protocol::TCP {
+    let row = RowKey::of(open);
+    let protocol = if subject.key.protocol == protocol::TCP {
         "tcp"
     } else {
         "udp"
     };
-    let who = format!(
-        "{} {}",
-        row.who,
-        if row.operator == "-" {
-            String::new()
-        } else {
-            format!("({})", row.operator)
-        }
-    );
     format!(
-        "{verb}  {protocol} {:<44}{:<10}{rule}",
-        who.trim_end(),
-        row.jurisdiction
+        "{verb}  {protocol} {:<24}  {:<8} {:<14} {rule}",
+        row.who, row.jurisdiction, row.operator
     )
 }

@@ -175,7 +175,7 @@ impl RowKey {
                 .map_or_else(|| destination.ip().to_string(), |(name, _)| printable(name)),
             jurisdiction,
             operator: operator
-                .map_or("-", |operator| operator.name.as_str())
+                .map_or("-", |operator| operator.id.as_str())
                 .to_owned(),
             rule,
         }

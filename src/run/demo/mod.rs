@@ -190,7 +190,7 @@ impl fmt::Display for Finale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<18}{:<18}{:>24}{:>24}",
+            "{:<18}{:<30}{:>24}{:>24}",
             "what reached", "", "without Cordon", "with Cordon"
         )?;
         for ((server, without), (_, with)) in self.without.servers.iter().zip(&self.with.servers) {
