@@ -37,15 +37,19 @@ pub struct Leak {
 }
 
 impl Leak {
-    /// A leak of this detector; `name` begins with the detector's.
-    pub(super) const fn new(
-        detector: &'static str,
-        name: &'static str,
-        class: Class,
-        field: &'static str,
-    ) -> Self {
+    /// A leak of the detector before the first dot of `name`.
+    pub(super) const fn new(name: &'static str, class: Class, field: &'static str) -> Self {
+        let mut length = 0;
+        let mut rest = name.as_bytes();
+        while let [byte, tail @ ..] = rest {
+            if *byte == b'.' {
+                break;
+            }
+            length += 1;
+            rest = tail;
+        }
         Self {
-            detector,
+            detector: name.split_at(length).0,
             name,
             class,
             field,

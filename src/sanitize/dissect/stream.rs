@@ -1,0 +1,207 @@
+//! Reading a stream message by message as its bytes come, however they are cut.
+
+use super::Reading;
+use super::notes::Notes;
+use super::table::{STREAM, Streams};
+use crate::sanitize::finding::Finding;
+
+/// Most bytes kept that no message end was found in.
+const KEEP: usize = 4096;
+
+/// Whether a stream is of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// It is.
+    Yes,
+    /// It may be; more bytes will tell.
+    Perhaps,
+    /// It is not.
+    No,
+}
+
+/// What one step made of the bytes not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The message is not complete. What was noted of it counts; the same bytes come again, with more.
+    Wait,
+    /// This many bytes are read. May exceed what is there: the rest is skipped as it comes.
+    Took(usize),
+    /// From here on another protocol speaks, as after STARTTLS.
+    Switch,
+    /// From here on all is encrypted.
+    Sealed,
+    /// From here on nothing can be told.
+    Lost,
+}
+
+/// What is known of one direction of one stream.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sanitize) struct Reader {
+    stage: Stage,
+    unread: Vec<u8>,
+    skip: usize,
+    sealed: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Stage {
+    #[default]
+    Opening,
+    Reading {
+        dissector: u8,
+        phase: u8,
+    },
+    Done,
+}
+
+impl Opening {
+    /// Compares the beginning of a stream with fixed bytes.
+    pub(super) fn mark(stream: &[u8], mark: &[u8]) -> Self {
+        if stream.starts_with(mark) {
+            Self::Yes
+        } else if mark.starts_with(stream) {
+            Self::Perhaps
+        } else {
+            Self::No
+        }
+    }
+
+    /// The better of two.
+    pub(super) fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::Perhaps, _) | (_, Self::Perhaps) => Self::Perhaps,
+            (Self::No, Self::No) => Self::No,
+        }
+    }
+}
+
+impl Reader {
+    /// The protocol, once it is known.
+    pub(in crate::sanitize) fn reading(&self) -> Option<Reading> {
+        match self.stage {
+            Stage::Reading { dissector, .. } => {
+                let dissector = STREAM.get(usize::from(dissector))?;
+                Some(Reading::clear(dissector.protocol))
+            }
+            Stage::Done if self.sealed => Some(Reading::sealed("sealed")),
+            Stage::Opening | Stage::Done => None,
+        }
+    }
+
+    /// Whether nothing more can be told.
+    pub(in crate::sanitize) fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
+
+    /// Reads on. Spans of what is appended to `found` lie within `chunk`; a field that began before it starts at 0, and
+    /// a field of an incomplete message is told again as more of it comes.
+    pub(in crate::sanitize) fn read(&mut self, chunk: &[u8], found: &mut Vec<Finding>) {
+        let mut rest = chunk;
+        while !rest.is_empty() && !self.is_done() {
+            let skipped = self.skip.min(rest.len());
+            self.skip -= skipped;
+            rest = rest.get(skipped..).unwrap_or_default();
+            let room = KEEP.saturating_sub(self.unread.len());
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.unread.extend_from_slice(now);
+            rest = later;
+            // Where `unread` ends within the chunk.
+            let end = chunk.len() - rest.len();
+            let read = self.advance(end, now.len(), found);
+            self.unread.drain(..read.min(self.unread.len()));
+            if self.unread.len() >= KEEP {
+                self.stage = Stage::Done;
+            }
+        }
+        if self.is_done() {
+            self.unread = Vec::new();
+        }
+    }
+
+    /// Takes steps over what is not read yet, which ends at `end` of the chunk and whose last `fresh` bytes are new.
+    /// Returns how many bytes were read.
+    fn advance(&mut self, end: usize, fresh: usize, found: &mut Vec<Finding>) -> usize {
+        let mut read = 0;
+        loop {
+            let unread = self.unread.get(read..).unwrap_or_default();
+            if unread.is_empty() {
+                return read;
+            }
+            let Some((dissector, phase)) = open(&mut self.stage, unread) else {
+                return read;
+            };
+            let first = found.len();
+            let mut notes = Notes::new(unread, found);
+            let step = (dissector.step)(phase, unread, &mut notes);
+            let length = unread.len();
+            place(found, first, length, (end, fresh));
+            match step {
+                Step::Wait => return read,
+                Step::Took(0) | Step::Lost => self.stage = Stage::Done,
+                Step::Took(taken) => {
+                    self.skip = taken.saturating_sub(length);
+                    read += taken.min(length);
+                }
+                Step::Switch => self.stage = Stage::Opening,
+                Step::Sealed => {
+                    self.stage = Stage::Done;
+                    self.sealed = true;
+                }
+            }
+        }
+    }
+}
+
+/// The dissector of the stream and its phase; tries all of them if none is chosen yet.
+fn open<'a>(stage: &'a mut Stage, unread: &[u8]) -> Option<(&'static Streams, &'a mut u8)> {
+    if matches!(stage, Stage::Opening) {
+        let mut perhaps = false;
+        let mut chosen = None;
+        for (index, dissector) in (0..).zip(STREAM) {
+            match (dissector.open)(unread) {
+                Opening::Yes => {
+                    chosen = Some(index);
+                    break;
+                }
+                Opening::Perhaps => perhaps = true,
+                Opening::No => {}
+            }
+        }
+        match chosen {
+            Some(dissector) => {
+                *stage = Stage::Reading {
+                    dissector,
+                    phase: 0,
+                }
+            }
+            None if perhaps => return None,
+            None => *stage = Stage::Done,
+        }
+    }
+    match stage {
+        Stage::Reading { dissector, phase } => Some((STREAM.get(usize::from(*dissector))?, phase)),
+        Stage::Opening | Stage::Done => None,
+    }
+}
+
+/// Moves the spans of new findings from the unread bytes to the chunk: the unread bytes, `length` long, end at `end` of
+/// the chunk, and what ends before the last `fresh` of them was told with an earlier chunk.
+fn place(found: &mut Vec<Finding>, first: usize, length: usize, (end, fresh): (usize, usize)) {
+    let (old, floor) = (length.saturating_sub(fresh), end.saturating_sub(fresh));
+    let mut index = 0;
+    found.retain_mut(|finding| {
+        index += 1;
+        if index <= first {
+            return true;
+        }
+        let told = finding.span.end <= old;
+        // Positions from the end, so that nothing underflows when the unread bytes are longer than the chunk.
+        let (start, stop) = (
+            length - finding.span.start.min(length),
+            length - finding.span.end.min(length),
+        );
+        finding.span = end.saturating_sub(start).max(floor.min(end))..end.saturating_sub(stop);
+        !told
+    });
+}
