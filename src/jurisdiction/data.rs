@@ -1,0 +1,310 @@
+//! The loaded tables: one immutable snapshot that answers look-ups.
+
+use super::column::Fact;
+use super::compile::{Compiled, Place, Record};
+use super::names::AsNames;
+use super::operators::{Operator, Operators};
+use super::pack::sha256;
+use super::rows::Family;
+use super::source::{Meta, Source};
+use super::special::{self, Embedding};
+use super::{AddressFacts, Anycast, Asn, BadData, Confidence, Country, OperatorId};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The loaded tables: one immutable snapshot.
+#[derive(Debug)]
+pub struct Data {
+    tables: Compiled,
+    sources: Vec<SourceInfo>,
+    names: AsNames,
+    operators: Operators,
+    digest: [u8; 32],
+}
+
+/// What is told about a loaded source.
+#[derive(Clone, Debug)]
+pub struct SourceInfo {
+    /// Where it comes from.
+    pub meta: Meta,
+    /// What it speaks about.
+    pub facts: Vec<Fact>,
+    /// How many IPv4 ranges it has, over all facts.
+    pub v4: usize,
+    /// How many IPv6 ranges it has, over all facts.
+    pub v6: usize,
+    /// SHA-256 of what it was read from.
+    pub digest: [u8; 32],
+}
+
+/// What one source says about an address.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Which source.
+    pub source: &'a SourceInfo,
+    /// Its answer.
+    pub says: Says,
+}
+
+/// The answer of a source to one question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// Where it is located.
+    Located(Country),
+    /// Where it is registered.
+    Registered(Country),
+    /// Who originates it.
+    Origin(Asn),
+    /// Whether it is anycast.
+    Anycast(Anycast),
+}
+
+/// The embedded sources, in the order in which they count.
+const EMBEDDED: [&[u8]; 4] = [
+    include_bytes!("data/geo-whois.cdb"),
+    include_bytes!("data/rir.cdb"),
+    include_bytes!("data/asn.cdb"),
+    include_bytes!("data/as-country.cdb"),
+];
+
+impl Data {
+    /// The data that the program carries.
+    pub fn embedded() -> Result<Self, BadData> {
+        Self::compile(Self::embedded_sources()?, Operators::embedded()?)
+    }
+
+    /// The sources that the program carries, to be compiled together with others.
+    pub fn embedded_sources() -> Result<Vec<Source>, BadData> {
+        EMBEDDED.into_iter().map(Source::read_embedded).collect()
+    }
+
+    /// Merges sources into one snapshot. Where only one answer can count, earlier sources count first.
+    pub fn compile(mut sources: Vec<Source>, operators: Operators) -> Result<Self, BadData> {
+        sources.extend(operators.anycast_source());
+        let tables = Compiled::new(&sources, &operators)?;
+        let digests: Vec<u8> = sources
+            .iter()
+            .flat_map(|source| source.digest)
+            .chain(operators.digest())
+            .collect();
+        let names = sources
+            .iter_mut()
+            .filter_map(|source| source.names.take())
+            .collect();
+        let sources = sources.iter().map(SourceInfo::new).collect();
+        Ok(Self {
+            tables,
+            sources,
+            names: AsNames::new(names),
+            operators,
+            digest: sha256(&digests),
+        })
+    }
+
+    /// All facts of an address. Never allocates.
+    pub fn lookup(&self, address: IpAddr) -> AddressFacts {
+        let (inner, embedded) = special::unwrap(address);
+        let mut facts = self.facts(inner);
+        facts.embedded = embedded;
+        if let Some(Embedding::Teredo { server }) = embedded {
+            self.add_relay(&mut facts, server);
+        }
+        facts
+    }
+
+    /// The operator that a domain name (lower case, without trailing dot) belongs to, by suffix on label boundaries.
+    pub fn operator_of_name(&self, name: &str) -> Option<OperatorId> {
+        self.operators.by_name(name)
+    }
+
+    /// The entry of an operator. `None` only for an id of another snapshot.
+    pub fn operator(&self, id: OperatorId) -> Option<&Operator> {
+        self.operators.get(id)
+    }
+
+    /// The operator with this id in the operator file, such as `agora`.
+    pub fn operator_by_id(&self, id: &str) -> Option<OperatorId> {
+        self.operators.by_id(id)
+    }
+
+    /// All operators.
+    pub fn operators(&self) -> &Operators {
+        &self.operators
+    }
+
+    /// The name of an autonomous system. The first call decompresses the names (some milliseconds, 4 MB).
+    pub fn as_name(&self, asn: Asn) -> Option<&str> {
+        self.names.name(asn)
+    }
+
+    /// The loaded sources, in the order in which they count.
+    pub fn sources(&self) -> &[SourceInfo] {
+        &self.sources
+    }
+
+    /// SHA-256 over all sources and operators: which data a decision was made with.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// The first 12 hexadecimal digits of [`Data::digest`].
+    pub fn version(&self) -> String {
+        let mut hex = data_encoding::HEXLOWER.encode(&self.digest);
+        hex.truncate(12);
+        hex
+    }
+
+    /// When the oldest source that speaks of locations was built, in seconds since the Unix epoch.
+    pub fn oldest_location(&self) -> Option<u64> {
+        let locations = self
+            .sources
+            .iter()
+            .filter(|source| source.facts.contains(&Fact::Location));
+        locations.map(|source| source.meta.built).min()
+    }
+
+    /// What each source says about an address; empty for special addresses. Allocates: for people, not for packets.
+    pub fn answers(&self, address: IpAddr) -> Vec<Answer<'_>> {
+        let (inner, _) = special::unwrap(address);
+        if special::classify(inner).is_some() {
+            return Vec::new();
+        }
+        let Some(record) = self.record(inner) else {
+            return Vec::new();
+        };
+        let mut answers = Vec::new();
+        for (voice, &value) in self
+            .tables
+            .voices
+            .iter()
+            .zip(self.tables.answers_of(record.place))
+        {
+            let country = (value as usize)
+                .checked_sub(1)
+                .and_then(Country::from_index);
+            let says = match voice.fact {
+                Fact::Location => country.map(Says::Located),
+                Fact::Registration => country.map(Says::Registered),
+                Fact::Origin => Some(Says::Origin(value)),
+                Fact::Anycast => Some(Says::Anycast(anycast(value))),
+                Fact::AsCountry | Fact::Operator => None,
+            };
+            let says = says.filter(|_| value != 0);
+            if let (Some(says), Some(source)) = (says, self.sources.get(voice.source)) {
+                answers.push(Answer { source, says });
+            }
+        }
+        let first = self
+            .tables
+            .first_origin
+            .and_then(|source| self.sources.get(source));
+        if let Some(source) = first.filter(|_| record.asn != 0) {
+            answers.push(Answer {
+                source,
+                says: Says::Origin(record.asn),
+            });
+        }
+        answers
+    }
+
+    /// Ranges after merging (IPv4, IPv6), and bytes that the tables occupy.
+    pub fn size(&self) -> (usize, usize, usize) {
+        let Compiled { v4, v6, fine, .. } = &self.tables;
+        (v4.len(), v6.len() + fine.len(), self.tables.memory())
+    }
+
+    fn facts(&self, address: IpAddr) -> AddressFacts {
+        let mut facts = AddressFacts::unknown(address);
+        facts.special = special::classify(address);
+        if facts.special.is_some() {
+            return facts;
+        }
+        let Some(record) = self.record(address) else {
+            return facts;
+        };
+        let Some(place) = self.tables.places.get(record.place as usize) else {
+            return facts;
+        };
+        let asn = if record.asn == 0 {
+            place.asn
+        } else {
+            record.asn
+        };
+        facts.country = place.country;
+        facts.located = place.located;
+        facts.registered = place.registered;
+        facts.registered_in = place.registered_in;
+        facts.confidence = place.confidence;
+        facts.anycast = anycast(place.anycast.into());
+        facts.asn = Some(asn).filter(|asn| *asn != 0);
+        facts.operator = record.operator.checked_sub(1).map(OperatorId);
+        facts.operator_country = usize::from(record.seat)
+            .checked_sub(1)
+            .and_then(Country::from_index);
+        facts
+    }
+
+    #[inline]
+    fn record(&self, address: IpAddr) -> Option<Record> {
+        let number = match address {
+            IpAddr::V4(v4) => self.tables.v4.get(v4.to_bits()),
+            IpAddr::V6(v6) => self.tables.v6_record(v6.to_bits()),
+        };
+        self.tables.records.get(number? as usize).copied()
+    }
+
+    /// Teredo traffic passes its server, so where that is counts as well; the facts of the client come first.
+    fn add_relay(&self, facts: &mut AddressFacts, server: Ipv4Addr) {
+        if facts.special.is_some() {
+            return;
+        }
+        let relay = self.facts(IpAddr::V4(server));
+        facts.located = facts.located.union(&relay.located);
+        facts.registered_in = facts.registered_in.union(&relay.registered_in);
+        facts.operator = facts.operator.or(relay.operator);
+        facts.operator_country = facts.operator_country.or(relay.operator_country);
+        if facts.country != relay.country && facts.confidence != Confidence::None {
+            facts.confidence = Confidence::Contested;
+        }
+    }
+}
+
+impl SourceInfo {
+    fn new(source: &Source) -> Self {
+        Self {
+            meta: source.meta.clone(),
+            facts: source.facts(),
+            v4: source.len(Family::V4),
+            v6: source.len(Family::V6),
+            digest: source.digest,
+        }
+    }
+}
+
+impl Compiled {
+    fn answers_of(&self, place: u32) -> &[u32] {
+        let width = self.voices.len();
+        let start = place as usize * width;
+        self.answers.get(start..start + width).unwrap_or_default()
+    }
+
+    fn memory(&self) -> usize {
+        self.v4.memory()
+            + self.v6.memory()
+            + self.fine.len() * size_of::<(u128, u32)>()
+            + self.records.len() * size_of::<Record>()
+            + self.places.len() * size_of::<Place>()
+            + self.answers.len() * size_of::<u32>()
+    }
+}
+
+/// From a column's value.
+fn anycast(value: u32) -> Anycast {
+    match value {
+        1 => Anycast::Yes,
+        2 => Anycast::No,
+        _ => Anycast::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests;
