@@ -20,14 +20,14 @@ fn an_item_fires_at_its_deadline_or_up_to_a_slot_later() {
         let at = START + MS * after;
         wheel.schedule(at, after);
         if after > 0 {
-            assert_eq!(advance(&mut wheel, Time::from_nanos(at.as_nanos() - 1)), []);
+            assert!(advance(&mut wheel, Time::from_nanos(at.as_nanos() - 1)).is_empty());
         }
         assert_eq!(
             advance(&mut wheel, at + MS * 4),
             [after],
             "after {after} ms"
         );
-        assert_eq!(advance(&mut wheel, at + MS * 4), []);
+        assert!(advance(&mut wheel, at + MS * 4).is_empty());
         assert_eq!(wheel.next(), None);
     }
 }
@@ -35,7 +35,7 @@ fn an_item_fires_at_its_deadline_or_up_to_a_slot_later() {
 #[test]
 fn a_deadline_that_has_passed_fires_at_the_next_turn() {
     let mut wheel = Wheel::new(START);
-    assert_eq!(advance(&mut wheel, START + MS * 1000), []);
+    assert!(advance(&mut wheel, START + MS * 1000).is_empty());
     wheel.schedule(START, 1);
     wheel.schedule(Time::default(), 2);
     assert!(wheel.next().expect("something is due") <= START + MS * 1000);
@@ -47,8 +47,8 @@ fn a_deadline_that_has_passed_fires_at_the_next_turn() {
 fn time_that_goes_backwards_fires_nothing_early() {
     let mut wheel = Wheel::new(START);
     wheel.schedule(START + MS * 100, 1);
-    assert_eq!(advance(&mut wheel, START + MS * 50), []);
-    assert_eq!(advance(&mut wheel, START), []);
+    assert!(advance(&mut wheel, START + MS * 50).is_empty());
+    assert!(advance(&mut wheel, START).is_empty());
     assert_eq!(advance(&mut wheel, START + MS * 104), [1]);
 }
 
@@ -80,10 +80,7 @@ fn a_long_idle_gap_is_jumped_over() {
     let mut wheel = Wheel::new(Time::default());
     let end = Time::from_nanos(u64::MAX);
     wheel.schedule(end, 1);
-    assert_eq!(
-        advance(&mut wheel, Time::from_nanos(u64::MAX - 2 * SLOT)),
-        []
-    );
+    assert!(advance(&mut wheel, Time::from_nanos(u64::MAX - 2 * SLOT)).is_empty());
     assert_eq!(advance(&mut wheel, end), [1]);
     assert_eq!(wheel.next(), None);
 }

@@ -13,7 +13,7 @@ const READ: usize = 3000;
 
 pub(super) fn open(stream: &[u8]) -> Opening {
     match stream {
-        [0, _, _, _, 0xfe | 0xff | 0xfd, rest @ ..] => Opening::mark(rest, b"SMB"),
+        [0, _, _, _, 0xfd..=0xff, rest @ ..] => Opening::mark(rest, b"SMB"),
         [0x81, 0, 0, 0x44, 32, b'A'..=b'P', ..] => Opening::Yes,
         [0 | 0x81, ..] if stream.len() < 6 => Opening::Perhaps,
         _ => Opening::No,

@@ -29,7 +29,7 @@ pub(super) fn trimmed(line: &[u8], start: usize) -> Range<usize> {
 }
 
 /// The value of a header line `name: value` with its place; names compare without case.
-pub(super) fn header<'a>(line: &'a [u8], start: usize) -> Option<(&'a [u8], Range<usize>)> {
+pub(super) fn header(line: &[u8], start: usize) -> Option<(&[u8], Range<usize>)> {
     let colon = memchr::memchr(b':', line)?;
     let (name, value) = line.split_at_checked(colon)?;
     let value = value.get(1..)?;
