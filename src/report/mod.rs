@@ -1,1 +1,3 @@
-//! (to come)
+//! What was seen, told to people and programs.
+
+pub mod audit;
