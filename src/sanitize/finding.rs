@@ -17,7 +17,8 @@ pub struct Finding {
     pub leak: &'static str,
     /// How sure.
     pub certainty: Certainty,
-    /// Where it lies in the payload, in bytes. What began in an earlier chunk of a stream starts at 0.
+    /// Where it lies in the payload, in bytes. What began in an earlier chunk of a stream starts at 0; what ended in one,
+    /// and is known only now, is empty at 0.
     pub span: Range<usize>,
     /// A masked sample that can be shown: `5…87`.
     pub sample: String,

@@ -112,6 +112,12 @@ impl Stream {
         self.reader.reading()
     }
 
+    /// How many of the last bytes belong to a message that is not complete, at most 4 KiB. What they hold may be told
+    /// only when the rest is there: to let nothing leave before, hold them back for a bounded time.
+    pub fn pending(&self) -> usize {
+        self.reader.pending()
+    }
+
     fn is_sealed(&self) -> bool {
         self.reading().is_some_and(|reading| reading.sealed)
     }

@@ -31,6 +31,24 @@ pub(super) fn expect<'a>(bytes: &mut Bytes<'a>, tag: u8) -> Option<Bytes<'a>> {
     (found == tag).then_some(content)
 }
 
+/// As [`expect`], but of an element cut short gives what is there.
+pub(super) fn expect_begun<'a>(bytes: &mut Bytes<'a>, tag: u8) -> Option<Bytes<'a>> {
+    bytes.peek().filter(|found| *found == tag)?;
+    let whole = extent(bytes.rest())?;
+    let header = header_length(bytes.rest())?;
+    bytes.skip(header)?;
+    bytes.sub((whole - header).min(bytes.len()))
+}
+
+/// The bytes of tag and length.
+fn header_length(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [_, 0..=0x7f, ..] => Some(2),
+        [_, long, ..] => Some(2 + usize::from(long & 0x7f)),
+        _ => None,
+    }
+}
+
 /// The length in bytes of the element that begins here, its own header included, as far as that can be told.
 pub(super) fn extent(bytes: &[u8]) -> Option<usize> {
     let mut cursor = Bytes::new(bytes);

@@ -41,6 +41,16 @@ pub(in crate::sanitize) struct Reader {
     unread: Vec<u8>,
     skip: usize,
     sealed: bool,
+    /// What was told of the incomplete message so far.
+    told: Vec<Told>,
+}
+
+/// A field that was told, by where it lies in the unread bytes.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    leak: &'static str,
+    start: usize,
+    end: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -94,8 +104,14 @@ impl Reader {
         matches!(self.stage, Stage::Done)
     }
 
-    /// Reads on. Spans of what is appended to `found` lie within `chunk`; a field that began before it starts at 0, and
-    /// a field of an incomplete message is told again as more of it comes.
+    /// Bytes at the end of what was read that belong to a message which is not complete, or to a stream whose protocol
+    /// is not decided.
+    pub(in crate::sanitize) fn pending(&self) -> usize {
+        self.unread.len()
+    }
+
+    /// Reads on. Spans of what is appended to `found` lie within `chunk`: a field that began before it starts at 0, one
+    /// that ended before it is empty there. A field of an incomplete message is told again as more of it comes.
     pub(in crate::sanitize) fn read(&mut self, chunk: &[u8], found: &mut Vec<Finding>) {
         let mut rest = chunk;
         while !rest.is_empty() && !self.is_done() {
@@ -135,7 +151,10 @@ impl Reader {
             let mut notes = Notes::new(unread, found);
             let step = (dissector.step)(phase, unread, &mut notes);
             let length = unread.len();
-            place(found, first, length, (end, fresh));
+            place(found, first, &mut self.told, (length, end, fresh));
+            if step != Step::Wait {
+                self.told.clear();
+            }
             match step {
                 Step::Wait => return read,
                 Step::Took(0) | Step::Lost => self.stage = Stage::Done,
@@ -185,23 +204,85 @@ fn open<'a>(stage: &'a mut Stage, unread: &[u8]) -> Option<(&'static Streams, &'
     }
 }
 
-/// Moves the spans of new findings from the unread bytes to the chunk: the unread bytes, `length` long, end at `end` of
-/// the chunk, and what ends before the last `fresh` of them was told with an earlier chunk.
-fn place(found: &mut Vec<Finding>, first: usize, length: usize, (end, fresh): (usize, usize)) {
-    let (old, floor) = (length.saturating_sub(fresh), end.saturating_sub(fresh));
+/// Moves the spans of new findings from the unread bytes to the chunk. The unread bytes, `length` long, end at `end` of
+/// the chunk; the last `fresh` of them are new. What was told before and has not grown is left out.
+fn place(
+    found: &mut Vec<Finding>,
+    first: usize,
+    told: &mut Vec<Told>,
+    (length, end, fresh): (usize, usize, usize),
+) {
     let mut index = 0;
     found.retain_mut(|finding| {
         index += 1;
         if index <= first {
             return true;
         }
-        let told = finding.span.end <= old;
+        let (start, stop) = (finding.span.start, finding.span.end);
+        let known = told
+            .iter_mut()
+            .find(|told| told.leak == finding.leak && told.start == start);
+        let news = match known {
+            Some(known) if known.end >= stop => false,
+            Some(known) => {
+                known.end = stop;
+                true
+            }
+            None => {
+                told.push(Told {
+                    leak: finding.leak,
+                    start,
+                    end: stop,
+                });
+                true
+            }
+        };
+        let floor = end.saturating_sub(fresh);
         // Positions from the end, so that nothing underflows when the unread bytes are longer than the chunk.
-        let (start, stop) = (
-            length - finding.span.start.min(length),
-            length - finding.span.end.min(length),
-        );
-        finding.span = end.saturating_sub(start).max(floor.min(end))..end.saturating_sub(stop);
-        !told
+        let place = |at: usize| end.saturating_sub(length - at.min(length)).max(floor);
+        finding.span = place(start)..place(stop);
+        news
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_a_message_known_only_at_its_end_is_still_told() {
+        let bind = b"\x30\x19\x02\x01\x01\x60\x14\x02\x01\x03\x04\x08cn=admin\x80\x05secre";
+        let (mut reader, mut found) = (Reader::default(), Vec::new());
+        for byte in bind.chunks(1) {
+            assert!(found.is_empty());
+            reader.read(byte, &mut found);
+        }
+        let told: Vec<_> = found.iter().map(|f| (f.leak, f.span.clone())).collect();
+        assert_eq!(told, [("ldap.name", 0..0), ("ldap.password", 0..1)]);
+    }
+
+    #[test]
+    fn what_is_incomplete_or_undecided_is_pending() {
+        let mut reader = Reader::default();
+        reader.read(b"US", &mut Vec::new());
+        assert_eq!(reader.pending(), 2);
+        reader.read(b"ER anne\r\nPASS x", &mut Vec::new());
+        assert_eq!(reader.pending(), 6);
+        reader.read(b"\r\n", &mut Vec::new());
+        assert_eq!(reader.pending(), 0);
+        let mut reader = Reader::default();
+        reader.read(&[0x9c; 100], &mut Vec::new());
+        assert_eq!((reader.pending(), reader.is_done()), (0, true));
+    }
+
+    #[test]
+    fn an_endless_message_is_given_up_at_the_bound() {
+        let mut reader = Reader::default();
+        reader.read(b"USER ", &mut Vec::new());
+        for _ in 0..20 {
+            reader.read(&[b'x'; 1000], &mut Vec::new());
+            assert!(reader.pending() <= KEEP);
+        }
+        assert!(reader.is_done());
+    }
 }

@@ -86,12 +86,13 @@ fn message(rest: &[u8], start: usize, notes: &mut Notes<'_>) {
     };
     let from = host.map_or(start, |(span, host)| {
         let end = span.end;
-        // A tag that ends in a colon stands where the host was left out.
-        if host != b"-" && !host.ends_with(b":") {
-            notes.certain(&HOST, span);
-            return end;
+        match host.strip_suffix(b":") {
+            _ if host == b"-" => {}
+            None => notes.certain(&HOST, span),
+            // Where the host was left out a program's tag stands; either ends in a colon.
+            Some(tag) => notes.probable(&HOST, span.start..span.start + tag.len()),
         }
-        start
+        end
     });
     let text = rest.get(from - start..).unwrap_or_default();
     notes.certain(&MESSAGE, text::trimmed(text, from));

@@ -47,11 +47,14 @@ pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step
     };
     let whole = usize::from(length) + RECORD_HEADER;
     match kind {
-        22 if unread.len() < whole.min(LONG) => Step::Wait,
         22 => {
+            // A record cut short is read as far as it is there: a certificate names its owner early.
             let length = usize::from(length).min(bytes.len());
             if let Some(record) = bytes.sub(length) {
                 handshake(phase, record, notes);
+            }
+            if unread.len() < whole.min(LONG) {
+                return Step::Wait;
             }
             Step::Took(whole)
         }

@@ -13,8 +13,8 @@ const NAMING: [&[u8]; 3] = [
 
 /// The places of the values that name the subject of the certificate which begins here.
 pub(super) fn subject(mut bytes: Bytes<'_>) -> Option<impl Iterator<Item = Range<usize>>> {
-    let mut certificate = ber::expect(&mut bytes, SEQUENCE)?;
-    let mut signed = ber::expect(&mut certificate, SEQUENCE)?;
+    let mut certificate = ber::expect_begun(&mut bytes, SEQUENCE)?;
+    let mut signed = ber::expect_begun(&mut certificate, SEQUENCE)?;
     // An explicit version, the serial number, the algorithm, the issuer, the validity.
     let (first, _) = ber::element(&mut signed)?;
     let before_subject = if first == 0xa0 { 4 } else { 3 };
