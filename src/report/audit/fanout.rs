@@ -63,15 +63,14 @@ impl Recent {
         });
     }
 
-    /// Adds the sending of a shared value; on its first one, what was sent before.
-    pub(super) fn fan_out(
+    /// Adds the sending of a shared value; on its first one, returns what was sent before.
+    pub(super) fn fan_out<'f>(
         &self,
         key: Key,
         (number, at): (u64, Time),
-        value: &[u8],
-        finding: &Finding,
-        fanouts: &mut Vec<Fanout>,
-    ) {
+        (value, finding): (&[u8], &Finding),
+        fanouts: &'f mut Vec<Fanout>,
+    ) -> &'f [(Key, u64)] {
         let source = key.source.ip();
         let known = fanouts.iter().position(|known| {
             known.source == source
@@ -80,17 +79,18 @@ impl Recent {
         });
         if known.is_none() {
             if fanouts.len() >= MOST_FANOUTS {
-                return;
+                return &[];
             }
             fanouts.push(self.opened(source, (number, at), value, finding));
         }
         let index = known.unwrap_or(fanouts.len() - 1);
         let Some(fanout) = fanouts.get_mut(index) else {
-            return;
+            return &[];
         };
         fanout.last = fanout.last.max(at);
         fanout.certainty = fanout.certainty.max(finding.certainty);
         fanout.add(key.destination.ip(), number);
+        if known.is_none() { &fanout.leaked } else { &[] }
     }
 
     /// A new fan-out with what was sent before it was known.

@@ -99,16 +99,16 @@ impl Flow {
     }
 
     /// Adds what was found in the payload of a frame. A finding of the same kind and value is the same finding.
-    pub(super) fn tell(
+    pub(super) fn tell<'f>(
         &mut self,
         number: u64,
         payload: &[u8],
-        found: impl Iterator<Item = Finding>,
+        found: impl Iterator<Item = &'f Finding>,
     ) {
         for finding in found {
             let value = payload.get(finding.span.clone()).unwrap_or_default();
             if finding.class == Class::DestMeta {
-                self.name(value, &finding);
+                self.name(value, finding);
             }
             let room = self.findings.len() < MOST_FINDINGS;
             let known = self.findings.iter_mut().find(|told| {
@@ -140,20 +140,20 @@ impl Flow {
 }
 
 impl Told {
-    fn new(finding: Finding, number: u64, payload: &[u8]) -> Self {
+    fn new(finding: &Finding, number: u64, payload: &[u8]) -> Self {
         let (start, end) = (finding.span.start, finding.span.end);
         let slice = |from: usize, to: usize| payload.get(from..to).unwrap_or_default().to_vec();
         Self {
             class: finding.class,
             detector: finding.detector,
-            field: finding.field,
+            field: finding.field.clone(),
             leak: finding.leak,
             certainty: finding.certainty,
             packets: vec![number],
             count: 1,
             offset: start,
             length: end - start,
-            sample: finding.sample,
+            sample: finding.sample.clone(),
             value: slice(start, end.min(start + 256)),
             context: (
                 slice(start.saturating_sub(AROUND), start),

@@ -82,7 +82,7 @@ impl Audit {
                     }
                 });
                 for (number, bytes, found) in told {
-                    flow.tell(number, &bytes, found.into_iter());
+                    flow.tell(number, &bytes, found.iter());
                 }
                 flow.reading = flow.stream.reading().or(flow.reading);
             }
@@ -111,12 +111,20 @@ impl Audit {
             .datagram(&mut self.memory, &context, payload, &mut self.found);
         flow.reading = reading.or(flow.reading);
         self.recent.remember(key, (number, at), payload);
-        for finding in self.found.iter().filter(|f| f.detector == "probe-fanout") {
+        flow.tell(number, payload, self.found.iter());
+        let shared = |finding: &&Finding| finding.detector == "probe-fanout";
+        for finding in self.found.iter().filter(shared) {
             let value = payload.get(finding.span.clone()).unwrap_or_default();
-            self.recent
-                .fan_out(key, (number, at), value, finding, &mut self.fanouts);
+            let before = self
+                .recent
+                .fan_out(key, (number, at), (value, finding), &mut self.fanouts);
+            for (key, number) in before {
+                if let Some(flow) = self.flows.get_mut(key) {
+                    flow.leaked.push(*number);
+                }
+            }
         }
-        flow.tell(number, payload, self.found.drain(..));
+        self.found.clear();
     }
 
     /// Everything that is not over yet, in the order in which it began, and all fan-outs.

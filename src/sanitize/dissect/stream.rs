@@ -40,6 +40,8 @@ pub(in crate::sanitize) struct Reader {
     stage: Stage,
     unread: Vec<u8>,
     skip: usize,
+    /// What it was last read as.
+    protocol: Option<&'static str>,
     sealed: bool,
     /// What was told of the incomplete message so far.
     told: Vec<Told>,
@@ -89,14 +91,10 @@ impl Opening {
 impl Reader {
     /// The protocol, once it is known.
     pub(in crate::sanitize) fn reading(&self) -> Option<Reading> {
-        match self.stage {
-            Stage::Reading { dissector, .. } => {
-                let dissector = STREAM.get(usize::from(dissector))?;
-                Some(Reading::clear(dissector.protocol))
-            }
-            Stage::Done if self.sealed => Some(Reading::sealed("sealed")),
-            Stage::Opening | Stage::Done => None,
-        }
+        self.protocol.map(|protocol| Reading {
+            protocol,
+            sealed: self.sealed,
+        })
     }
 
     /// Whether nothing more can be told.
@@ -147,6 +145,7 @@ impl Reader {
             let Some((dissector, phase)) = open(&mut self.stage, unread) else {
                 return read;
             };
+            self.protocol = Some(dissector.protocol);
             let first = found.len();
             let mut notes = Notes::new(unread, found);
             let step = (dissector.step)(phase, unread, &mut notes);
