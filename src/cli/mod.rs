@@ -12,6 +12,7 @@ mod demo;
 mod exec;
 mod explain;
 mod lookup;
+mod policy;
 mod run;
 
 use clap::{Parser, Subcommand};

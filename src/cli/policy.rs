@@ -1,0 +1,49 @@
+//! Policies and the data they refer to, from files.
+
+use crate::jurisdiction::{self, Groups};
+use crate::policy::{LoadError, Policy, Surroundings};
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// The policy of whoever gives none: it watches and stops nothing.
+pub(super) const OBSERVE: &str = include_str!("../../policies/observe.toml");
+
+/// What policies refer to.
+#[derive(Debug)]
+pub(super) struct Data {
+    pub(super) data: jurisdiction::Data,
+    pub(super) groups: Groups,
+}
+
+impl Data {
+    pub(super) fn embedded() -> Result<Self> {
+        Ok(Self {
+            data: jurisdiction::Data::embedded().context("the embedded data cannot be used")?,
+            groups: Groups::embedded()
+                .context("the embedded groups of countries cannot be used")?,
+        })
+    }
+
+    fn around(&self) -> Surroundings<'_> {
+        Surroundings {
+            data: &self.data,
+            groups: &self.groups,
+        }
+    }
+}
+
+/// Reads a policy; the outer error is for a file that cannot be read.
+pub(super) fn load(path: &Path, data: &Data) -> Result<Result<Policy, LoadError>> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    Ok(Policy::load(&name, &text, &data.around()))
+}
+
+/// The policy in a file, or the default one.
+pub(super) fn load_or_observe(path: Option<&Path>, data: &Data) -> Result<Policy> {
+    let policy = match path {
+        Some(path) => load(path, data)?,
+        None => Policy::load("observe.toml", OBSERVE, &data.around()),
+    };
+    policy.context("the policy has errors")
+}

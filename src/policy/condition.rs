@@ -1,0 +1,176 @@
+//! What a rule asks: one test a key, compiled.
+
+use super::domains::SetId;
+use super::networks::Networks;
+use super::problem::Place;
+use crate::jurisdiction::{Asn, Country, CountrySet, OperatorId};
+use ipnet::IpNet;
+use std::sync::Arc;
+
+/// A key of a rule, without its `not_`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Key {
+    // In the order of evaluation: what is cheap and rules out most comes first.
+    Proto,
+    Port,
+    Anycast,
+    SniMissing,
+    Cleartext,
+    From,
+    Ip,
+    Asn,
+    Operator,
+    Country,
+    OperatorCountry,
+    Jurisdiction,
+    Domain,
+    To,
+    Schedule,
+}
+
+impl Key {
+    pub(super) const ALL: [Self; 15] = [
+        Self::Proto,
+        Self::Port,
+        Self::Anycast,
+        Self::SniMissing,
+        Self::Cleartext,
+        Self::From,
+        Self::Ip,
+        Self::Asn,
+        Self::Operator,
+        Self::Country,
+        Self::OperatorCountry,
+        Self::Jurisdiction,
+        Self::Domain,
+        Self::To,
+        Self::Schedule,
+    ];
+
+    /// As it is written.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Proto => "proto",
+            Self::Port => "port",
+            Self::Anycast => "anycast",
+            Self::SniMissing => "sni_missing",
+            Self::Cleartext => "cleartext",
+            Self::From => "from",
+            Self::Ip => "ip",
+            Self::Asn => "asn",
+            Self::Operator => "operator",
+            Self::Country => "country",
+            Self::OperatorCountry => "operator_country",
+            Self::Jurisdiction => "jurisdiction",
+            Self::Domain => "domain",
+            Self::To => "to",
+            Self::Schedule => "schedule",
+        }
+    }
+
+    /// With `not_` before it; `None` for those that are true or false anyway.
+    pub(super) fn negated(self) -> Option<&'static str> {
+        match self {
+            Self::Proto => Some("not_proto"),
+            Self::Port => Some("not_port"),
+            Self::From => Some("not_from"),
+            Self::Ip => Some("not_ip"),
+            Self::Asn => Some("not_asn"),
+            Self::Operator => Some("not_operator"),
+            Self::Country => Some("not_country"),
+            Self::OperatorCountry => Some("not_operator_country"),
+            Self::Jurisdiction => Some("not_jurisdiction"),
+            Self::Domain => Some("not_domain"),
+            Self::To => Some("not_to"),
+            Self::Schedule => Some("not_schedule"),
+            Self::Anycast | Self::SniMissing | Self::Cleartext => None,
+        }
+    }
+
+    /// Whether a target may have it: it says who receives.
+    pub(super) fn is_of_target(self) -> bool {
+        match self {
+            Self::Ip
+            | Self::Asn
+            | Self::Operator
+            | Self::Country
+            | Self::OperatorCountry
+            | Self::Jurisdiction
+            | Self::Domain => true,
+            Self::Proto
+            | Self::Port
+            | Self::Anycast
+            | Self::SniMissing
+            | Self::Cleartext
+            | Self::From
+            | Self::To
+            | Self::Schedule => false,
+        }
+    }
+}
+
+/// What is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Test {
+    /// Protocol numbers.
+    Proto(Box<[u8]>),
+    /// First and last port.
+    Port(Box<[(u16, u16)]>),
+    Anycast(bool),
+    SniMissing(bool),
+    Cleartext(bool),
+    From(Arc<[Member]>),
+    Ip(Arc<Networks>),
+    Asn(Arc<[Asn]>),
+    Operator(Arc<[OperatorId]>),
+    Country(Arc<Places>),
+    OperatorCountry(Arc<Places>),
+    Jurisdiction(Arc<Places>),
+    Domain(SetId),
+    /// Any of these.
+    To(Arc<[(Self, Written)]>),
+}
+
+/// A sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Member {
+    /// A hardware address.
+    Mac([u8; 6]),
+    /// A WireGuard peer.
+    Peer(Box<str>),
+    /// Inside addresses.
+    Net(IpNet),
+}
+
+/// Values of a country key: countries, and `local` for what lies in none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) countries: CountrySet,
+    pub(super) local: bool,
+}
+
+impl Places {
+    pub(super) fn contains(&self, country: Country) -> bool {
+        self.countries.contains(country)
+    }
+
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.countries.is_within(&other.countries) && (other.local || !self.local)
+    }
+}
+
+/// A test as a rule has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    pub(super) test: Test,
+    pub(super) negate: bool,
+}
+
+/// What stands in the file for a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) key: Key,
+    /// The value, written one way, as TOML.
+    pub(super) value: Box<str>,
+    pub(super) place: Place,
+}

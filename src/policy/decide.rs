@@ -1,0 +1,249 @@
+//! First match: rules in order, each with three-valued conditions.
+
+use super::compiled::{Effect, Observe, OnUnknown, Policy, Rule, Sanitizer};
+use super::condition::Condition;
+use super::evaluate::{Demand, Seen};
+use super::facts::Facts;
+use super::truth::{Truth, Waits};
+use super::verdict::{Action, Active, Decision, Origin, Permit, Route, Verdict};
+use crate::sanitize::Finding;
+use std::net::SocketAddr;
+
+impl Policy {
+    /// The verdict on a flow. A total, pure function; never allocates.
+    pub fn decide(&self, facts: &Facts<'_>) -> Decision {
+        self.judge(&Seen::new(facts, &self.domains), &mut |_, _| {})
+    }
+
+    /// The same, telling of every rule tried whether it matches.
+    pub(super) fn judge(&self, seen: &Seen<'_>, tried: &mut impl FnMut(usize, Truth)) -> Decision {
+        let mut scan = Scan::new(seen.facts);
+        for (index, rule) in self.rules.iter().enumerate() {
+            let truth = self.matches(rule, seen);
+            tried(index, truth);
+            if let Some(decision) = scan.rule(index, rule, truth) {
+                return decision;
+            }
+        }
+        scan.end(self.default.effect, self.default.observed)
+    }
+
+    /// Whether all conditions of a rule hold.
+    fn matches(&self, rule: &Rule, seen: &Seen<'_>) -> Truth {
+        let stops = rule.effect.stops();
+        let range = rule.conditions.start as usize..rule.conditions.end as usize;
+        let mut all = Truth::Yes;
+        for condition in self.conditions.get(range).unwrap_or_default() {
+            all = all.and(seen.condition(condition, stops, rule.evidence));
+            if all == Truth::No {
+                break;
+            }
+        }
+        all
+    }
+
+    /// Which sanitize entries concern the flow (their `from` and `to`). What cannot be told counts as concerned.
+    pub fn active(&self, facts: &Facts<'_>) -> Active {
+        if self.sanitizers.is_empty() {
+            return Active::default();
+        }
+        let seen = Seen::new(facts, &self.domains);
+        let bits = self.sanitizers.iter().enumerate();
+        Active(bits.fold(0, |bits, (index, entry)| {
+            bits | u64::from(entry.concerns(&seen))
+                .unbounded_shl(u32::try_from(index).unwrap_or(u32::MAX))
+        }))
+    }
+
+    /// The strictest action any of the active entries wants for this finding, and that entry's place;
+    /// `None` if no entry lists it. In observe mode never more than [`Action::Report`].
+    pub fn action(&self, active: Active, finding: &Finding) -> Option<(u16, Action)> {
+        let mut strictest: Option<(u16, Action)> = None;
+        let listed = self.sanitizers.iter().enumerate().filter(|(index, entry)| {
+            active
+                .0
+                .unbounded_shr(u32::try_from(*index).unwrap_or(u32::MAX))
+                & 1
+                == 1
+                && entry.lists(finding)
+        });
+        for (index, entry) in listed {
+            let action = entry.effective_action();
+            if strictest.is_none_or(|(_, other)| action > other) {
+                strictest = u16::try_from(index).ok().map(|index| (index, action));
+            }
+        }
+        strictest
+    }
+
+    /// Id of what gave a verdict: the rule's, or `default`. Empty for a rule of another policy.
+    pub fn rule_id(&self, origin: Origin) -> &str {
+        match origin {
+            Origin::Rule(index) => self
+                .rules
+                .get(usize::from(index))
+                .map_or("", |rule| &rule.id),
+            Origin::Default => "default",
+        }
+    }
+
+    /// Id of a sanitize entry. Empty for an entry of another policy.
+    pub fn sanitizer_id(&self, entry: u16) -> &str {
+        self.sanitizers
+            .get(usize::from(entry))
+            .map_or("", |entry| &entry.id)
+    }
+}
+
+impl Rule {
+    /// Whether it decides when its conditions come out so.
+    pub(super) fn fires(&self, truth: Truth) -> bool {
+        match truth {
+            Truth::Yes => true,
+            Truth::Unknown(_) => self.effect.stops() && self.on_unknown == OnUnknown::Block,
+            Truth::No => false,
+        }
+    }
+
+    /// Whether it only records. While the clock is not set, a block is enforced and nothing else is.
+    pub(super) fn is_observed(&self, wall: Option<u64>) -> bool {
+        match self.observe {
+            Observe::Never => false,
+            Observe::Until(end) => wall.map_or(!self.effect.stops(), |now| now < end),
+            Observe::Always => true,
+        }
+    }
+}
+
+impl Sanitizer {
+    fn concerns(&self, seen: &Seen<'_>) -> bool {
+        let maybe = |part: &Option<(Condition, _)>| {
+            part.as_ref().is_none_or(|(condition, _)| {
+                seen.condition(condition, true, Demand::Any) != Truth::No
+            })
+        };
+        maybe(&self.from) && maybe(&self.to)
+    }
+
+    fn lists(&self, finding: &Finding) -> bool {
+        self.leaks.iter().any(|term| term.matches(finding))
+    }
+
+    fn effective_action(&self) -> Action {
+        if self.observed {
+            Action::Report
+        } else {
+            self.action
+        }
+    }
+}
+
+/// What is known half way down the rules.
+struct Scan {
+    protocol: u8,
+    destination: SocketAddr,
+    wall: Option<u64>,
+    /// The first rule that would have decided, were it not only observed.
+    observed: Option<(Origin, Effect)>,
+    /// What rules that might still win wait for, by what they would do.
+    block: Option<Waits>,
+    allow: Option<Waits>,
+    reroute: Option<Waits>,
+}
+
+impl Scan {
+    fn new(facts: &Facts<'_>) -> Self {
+        Self {
+            protocol: facts.protocol,
+            destination: facts.destination,
+            wall: facts.wall,
+            observed: None,
+            block: None,
+            allow: None,
+            reroute: None,
+        }
+    }
+
+    fn rule(&mut self, index: usize, rule: &Rule, truth: Truth) -> Option<Decision> {
+        let fires = rule.fires(truth);
+        if rule.is_observed(self.wall) {
+            if fires {
+                self.observed.get_or_insert((origin(index), rule.effect));
+            }
+            return None;
+        }
+        match truth {
+            Truth::Yes => Some(self.decide(origin(index), rule.effect, None)),
+            Truth::Unknown(waits) if fires => {
+                Some(self.decide(origin(index), rule.effect, Some(waits)))
+            }
+            Truth::Unknown(waits) => {
+                self.wait(rule.effect, waits);
+                None
+            }
+            Truth::No => None,
+        }
+    }
+
+    /// No rule decided.
+    fn end(mut self, effect: Effect, observed: bool) -> Decision {
+        if observed && effect != Effect::Allow {
+            self.observed.get_or_insert((Origin::Default, effect));
+            return self.decide(Origin::Default, Effect::Allow, None);
+        }
+        self.decide(Origin::Default, effect, None)
+    }
+
+    /// A rule that does not decide now, but might with more facts; not if one of them can never come.
+    fn wait(&mut self, effect: Effect, waits: Waits) {
+        if waits.has(Waits::NEVER) {
+            return;
+        }
+        let slot = match effect {
+            Effect::Block(_) => &mut self.block,
+            Effect::Allow => &mut self.allow,
+            Effect::Reroute { .. } => &mut self.reroute,
+        };
+        *slot = Some(slot.map_or(waits, |before| before.with(waits)));
+    }
+
+    fn decide(&self, origin: Origin, effect: Effect, unknown: Option<Waits>) -> Decision {
+        // A rule that waits matters only if it would do something else.
+        let others = match effect {
+            Effect::Block(_) => [self.allow, self.reroute, unknown],
+            Effect::Allow => [self.block, self.reroute, None],
+            Effect::Reroute { .. } => [self.block, self.allow, self.reroute],
+        };
+        let waits_for = |what| others.iter().flatten().any(|waits| waits.has(what));
+        Decision {
+            verdict: self.verdict(effect),
+            origin,
+            unknown: unknown.is_some(),
+            observed: self
+                .observed
+                .filter(|(_, would)| *would != effect)
+                .map(|(origin, _)| origin),
+            needs_name: waits_for(Waits::NAME),
+            needs_payload: waits_for(Waits::PAYLOAD),
+        }
+    }
+
+    fn verdict(&self, effect: Effect) -> Verdict {
+        let (route, fallback) = match effect {
+            Effect::Block(reply) => return Verdict::Block(reply),
+            Effect::Allow => (Route::Direct, None),
+            Effect::Reroute { exit, down } => (Route::Via(exit), down),
+        };
+        Verdict::Pass(Permit {
+            protocol: self.protocol,
+            destination: self.destination,
+            route,
+            fallback,
+        })
+    }
+}
+
+fn origin(index: usize) -> Origin {
+    // A policy has fewer rules than this; the loader counts them.
+    Origin::Rule(u16::try_from(index).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,362 @@
+//! Whether a condition holds for a flow.
+//!
+//! What counts as holding depends on which way an error would go. A rule that stops traffic fires if *any* fact touches
+//! the value, a rule that lets traffic go only if *all* known facts lie inside it. `not_` means the same with all other
+//! values: it stops what may be outside, and lets go what is known to be outside.
+
+use super::condition::{Condition, Member, Places, Test};
+use super::domains::{Domains, Hit, SetId};
+use super::facts::{Evidence, Facts, Name};
+use super::resolve;
+use super::truth::{Truth, Waits};
+use crate::jurisdiction::{Anycast, CountrySet, OperatorId};
+use std::net::IpAddr;
+
+/// How a condition is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// By a rule that stops; otherwise by one that lets go.
+    pub(super) stops: bool,
+    /// With `not_`.
+    pub(super) negate: bool,
+    /// Which names count.
+    pub(super) demand: Demand,
+}
+
+impl Asked {
+    /// Whether one fact that has the value is enough for the value to count as had; otherwise all must have it.
+    fn any_suffices(self) -> bool {
+        self.stops != self.negate
+    }
+}
+
+/// Which names a rule believes (`evidence`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// All; those in the flow before those of DNS answers.
+    #[default]
+    Any,
+    /// Only names that the flow itself shows.
+    InFlow,
+}
+
+/// Countries that a fact names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) countries: CountrySet,
+    /// The fact is known, and nothing beyond it is to be reckoned with.
+    settles: bool,
+}
+
+/// How many hits and operators of names are kept from one look-up; beyond it they are looked up each time.
+const KEPT: usize = 8;
+
+/// The facts of one flow with what follows from them, worked out once.
+#[derive(Debug)]
+pub(super) struct Seen<'f> {
+    pub(super) facts: &'f Facts<'f>,
+    domains: &'f Domains,
+    pub(super) destination: IpAddr,
+    /// The destination has no country because it is no place on the internet.
+    pub(super) local: bool,
+    /// A name shown by the flow is known.
+    has_name_in_flow: bool,
+    hits: [(usize, Hit); KEPT],
+    found: usize,
+    operators: [Option<OperatorId>; KEPT],
+}
+
+impl<'f> Seen<'f> {
+    pub(super) fn new(facts: &'f Facts<'f>, domains: &'f Domains) -> Self {
+        let destination = facts.destination.ip().to_canonical();
+        let mut seen = Self {
+            facts,
+            domains,
+            destination,
+            local: resolve::is_local(&facts.address),
+            has_name_in_flow: facts.names.iter().any(|name| name.evidence.is_in_flow()),
+            hits: [(0, Hit::default()); KEPT],
+            found: 0,
+            operators: [None; KEPT],
+        };
+        for (index, name) in facts.names.iter().enumerate() {
+            if let Some(operator) = seen.operators.get_mut(index) {
+                *operator = facts.data.operator_of_name(name.name);
+            }
+            domains.find(name.name, |hit| {
+                if let Some(place) = seen.hits.get_mut(seen.found) {
+                    *place = (index, hit);
+                }
+                seen.found += 1;
+            });
+        }
+        seen
+    }
+
+    /// Whether the condition holds in a rule that stops or lets go.
+    pub(super) fn condition(&self, condition: &Condition, stops: bool, demand: Demand) -> Truth {
+        let negate = condition.negate;
+        self.test(
+            &condition.test,
+            Asked {
+                stops,
+                negate,
+                demand,
+            },
+        )
+    }
+
+    pub(super) fn test(&self, test: &Test, asked: Asked) -> Truth {
+        match test {
+            Test::Country(places) => self.in_places(places, asked, &[self.location(asked)]),
+            Test::OperatorCountry(places) => self.in_places(places, asked, &[self.seat()]),
+            Test::Jurisdiction(places) => {
+                self.in_places(places, asked, &[self.location(asked), self.seat()])
+            }
+            Test::To(parts) if asked.negate => parts
+                .iter()
+                .fold(Truth::Yes, |all, (part, _)| all.and(self.test(part, asked))),
+            Test::To(parts) => parts
+                .iter()
+                .fold(Truth::No, |any, (part, _)| any.or(self.test(part, asked))),
+            Test::Proto(_)
+            | Test::Port(_)
+            | Test::Anycast(_)
+            | Test::SniMissing(_)
+            | Test::Cleartext(_)
+            | Test::From(_)
+            | Test::Ip(_)
+            | Test::Asn(_)
+            | Test::Operator(_)
+            | Test::Domain(_) => {
+                let truth = self.has(test, asked);
+                if asked.negate { truth.not() } else { truth }
+            }
+        }
+    }
+
+    /// Whether the flow has the value, `not_` aside.
+    fn has(&self, test: &Test, asked: Asked) -> Truth {
+        let facts = self.facts;
+        match test {
+            Test::Proto(protocols) => Truth::of(protocols.contains(&facts.protocol)),
+            Test::Port(ranges) => self.port(ranges),
+            Test::Anycast(wanted) => match facts.address.anycast {
+                Anycast::Yes => Truth::of(*wanted),
+                Anycast::No => Truth::of(!*wanted),
+                Anycast::Unknown if self.local => Truth::of(!*wanted),
+                Anycast::Unknown => Truth::Unknown(Waits::NEVER),
+            },
+            Test::SniMissing(wanted) => self.opening(facts.opening.sni_missing, *wanted),
+            Test::Cleartext(wanted) => self.opening(facts.opening.cleartext, *wanted),
+            Test::From(members) => self.from(members),
+            Test::Ip(networks) => {
+                let outer = networks.contains(self.destination);
+                let inner = || networks.contains(facts.address.looked_up_as);
+                Truth::of(outer || (asked.any_suffices() && inner()))
+            }
+            Test::Asn(numbers) => match facts.address.asn {
+                Some(asn) => Truth::of(numbers.contains(&asn)),
+                None => self.missing(),
+            },
+            Test::Operator(operators) => self.operator(operators, asked),
+            Test::Domain(set) => self.domain(*set, asked),
+            Test::Country(_) | Test::OperatorCountry(_) | Test::Jurisdiction(_) | Test::To(_) => {
+                self.test(test, asked)
+            }
+        }
+    }
+
+    /// ICMP and the like have no port: no port matches them.
+    fn port(&self, ranges: &[(u16, u16)]) -> Truth {
+        let port = self.facts.destination.port();
+        let inside = |(first, last): &(u16, u16)| (*first..=*last).contains(&port);
+        Truth::of(has_ports(self.facts.protocol) && ranges.iter().any(inside))
+    }
+
+    fn opening(&self, fact: Option<bool>, wanted: bool) -> Truth {
+        match fact {
+            Some(value) => Truth::of(value == wanted),
+            None if has_ports(self.facts.protocol) => Truth::Unknown(Waits::PAYLOAD),
+            None => Truth::Unknown(Waits::NEVER),
+        }
+    }
+
+    fn from(&self, members: &[Member]) -> Truth {
+        let source = &self.facts.source;
+        members.iter().fold(Truth::No, |any, member| {
+            any.or(match member {
+                Member::Mac(mac) => match source.mac {
+                    Some(seen) => Truth::of(seen == *mac),
+                    // A peer of a tunnel has no hardware address; elsewhere the link may only not show it.
+                    None if source.peer.is_some() => Truth::No,
+                    None => Truth::Unknown(Waits::NEVER),
+                },
+                Member::Peer(name) => Truth::of(source.peer == Some(name)),
+                Member::Net(net) => Truth::of(net.contains(&source.address.to_canonical())),
+            })
+        })
+    }
+
+    /// The operator file is a list of those that matter, so an address whose origin is known and that no entry names
+    /// is known to be none of them. A name may add an operator, never take one away.
+    fn operator(&self, operators: &[OperatorId], asked: Asked) -> Truth {
+        let address = match self.facts.address.operator {
+            Some(operator) => Truth::of(operators.contains(&operator)),
+            None if self.facts.address.asn.is_some() => Truth::No,
+            None => self.missing(),
+        };
+        self.name_operators().fold(address, |all, operator| {
+            let inside = Truth::of(operators.contains(&operator));
+            if asked.any_suffices() {
+                all.or(inside)
+            } else {
+                all.and(inside)
+            }
+        })
+    }
+
+    /// Whether what is claimed lies in the places, or with `not_` outside them.
+    fn in_places(&self, places: &Places, asked: Asked, claims: &[Claim]) -> Truth {
+        if self.local {
+            return Truth::of(places.local != asked.negate);
+        }
+        let touches = |claim: &Claim| {
+            if asked.negate {
+                !claim.countries.is_within(&places.countries)
+            } else {
+                claim.countries.intersects(&places.countries)
+            }
+        };
+        let lies_within = |claim: &Claim| {
+            if asked.negate {
+                !claim.countries.intersects(&places.countries)
+            } else {
+                claim.countries.is_within(&places.countries)
+            }
+        };
+        let unknown = Truth::Unknown(Waits::NEVER);
+        let settles = |claim: &Claim| claim.settles;
+        if asked.stops {
+            match claims.iter().any(touches) {
+                true => Truth::Yes,
+                false if claims.iter().all(settles) => Truth::No,
+                false => unknown,
+            }
+        } else {
+            match claims.iter().all(lies_within) {
+                false => Truth::No,
+                // Of several facts one that is missing does not speak against; but one must be there.
+                true if claims.iter().any(settles) => Truth::Yes,
+                true => unknown,
+            }
+        }
+    }
+
+    /// Where the sources locate the address.
+    fn location(&self, asked: Asked) -> Claim {
+        let address = &self.facts.address;
+        // Where an anycast address is depends on where one asks, so its location settles nothing. One exception: a
+        // block of some countries does not take all anycast addresses; that is what `anycast` is for.
+        let anywhere = address.anycast == Anycast::Yes && (asked.negate || !asked.stops);
+        Claim {
+            countries: address.located,
+            settles: !address.located.is_empty() && !anywhere,
+        }
+    }
+
+    /// Where those who run the destination have their seat.
+    pub(super) fn seat(&self) -> Claim {
+        let own = self.facts.address.operator_country;
+        let named = self
+            .name_operators()
+            .filter_map(|operator| resolve::seat(self.facts.data, operator));
+        Claim {
+            countries: own.into_iter().chain(named).collect(),
+            // A name may add a seat. It cannot stand for that of the address, as it can be made up.
+            settles: own.is_some(),
+        }
+    }
+
+    /// What stops needs one name to match; what lets go needs all names of the best evidence there is.
+    fn domain(&self, set: SetId, asked: Asked) -> Truth {
+        let in_flow_only =
+            asked.demand == Demand::InFlow || (!asked.stops && self.has_name_in_flow);
+        let considered = |name: &Name<'_>| !in_flow_only || name.evidence.is_in_flow();
+        let (mut some, mut all, mut any) = (false, true, false);
+        for (index, name) in self.facts.names.iter().enumerate() {
+            if considered(name) {
+                let inside = self.is_in(index, name, set);
+                some = true;
+                all &= inside;
+                any |= inside;
+            }
+        }
+        if !some {
+            return self.no_name();
+        }
+        let had = if asked.any_suffices() { any } else { all };
+        let final_answer = self.has_name_in_flow || !has_ports(self.facts.protocol);
+        if asked.stops || had != asked.negate || final_answer {
+            return Truth::of(had);
+        }
+        // A DNS answer speaks against it, but the flow itself may show another name, which is better evidence.
+        self.no_name()
+    }
+
+    fn is_in(&self, index: usize, name: &Name<'_>, set: SetId) -> bool {
+        match self.hits.get(..self.found) {
+            Some(hits) => hits
+                .iter()
+                .any(|(of, hit)| *of == index && self.domains.holds(*hit, set)),
+            None => self.domains.contains(set, name.name),
+        }
+    }
+
+    /// No name is known; one may still be seen in the payload.
+    fn no_name(&self) -> Truth {
+        if has_ports(self.facts.protocol) && !self.has_name_in_flow {
+            Truth::Unknown(Waits::NAME)
+        } else {
+            Truth::Unknown(Waits::NEVER)
+        }
+    }
+
+    /// A fact of the address is missing; what is local does not have it.
+    fn missing(&self) -> Truth {
+        if self.local {
+            Truth::No
+        } else {
+            Truth::Unknown(Waits::NEVER)
+        }
+    }
+
+    /// Names with the operators they belong to.
+    pub(super) fn named_operators(&self) -> impl Iterator<Item = (&'f str, OperatorId)> + '_ {
+        self.facts.names.iter().filter_map(|name| {
+            let operator = self.facts.data.operator_of_name(name.name)?;
+            Some((name.name, operator))
+        })
+    }
+
+    fn name_operators(&self) -> impl Iterator<Item = OperatorId> + '_ {
+        self.facts
+            .names
+            .iter()
+            .enumerate()
+            .filter_map(|(index, name)| match self.operators.get(index) {
+                Some(operator) => *operator,
+                None => self.facts.data.operator_of_name(name.name),
+            })
+    }
+}
+
+/// Whether a name of this evidence counts under a demand.
+pub(super) fn believed(evidence: Evidence, demand: Demand) -> bool {
+    demand == Demand::Any || evidence.is_in_flow()
+}
+
+/// Protocols with ports, whose payload may show a name: TCP and UDP.
+fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, 6 | 17)
+}

@@ -1,0 +1,253 @@
+//! What is written correctly and yet surely not meant: rules that can never fire, allows that a block shadows, tests that
+//! test nothing.
+
+use super::cases::Case;
+use super::compiled::{Effect, Observe, OnUnknown, Policy, Rule};
+use super::condition::{Condition, Member, Test, Written};
+use super::exits::ExitKind;
+use super::problem::Problem;
+use super::verdict::ExitId;
+use std::collections::BTreeSet;
+
+impl Policy {
+    /// Everything doubtful, in the order of the rules. None of it keeps the policy from working as written.
+    pub fn lint(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        self.lint_reach(&mut found);
+        self.lint_blocks(&mut found);
+        self.lint_names(&mut found);
+        self.lint_cases(&mut found);
+        found.sort_by(|a, b| a.place.cmp(&b.place));
+        found
+    }
+
+    fn lint_reach(&self, found: &mut Vec<Problem>) {
+        for (index, rule) in self.rules.iter().enumerate() {
+            let before = self.rules.get(..index).unwrap_or_default();
+            let Some(cover) = before.iter().find(|earlier| self.covers(earlier, rule)) else {
+                continue;
+            };
+            let (id, by, place) = (&rule.id, &cover.id, &cover.place);
+            let message = if cover.effect.stops() && !rule.effect.stops() {
+                format!(
+                    "rule `{id}` lets nothing go: block rule `{by}` at {place} stops all of it before"
+                )
+            } else {
+                format!("rule `{id}` never fires: rule `{by}` at {place} takes all of it before")
+            };
+            found.push(Problem {
+                place: rule.place.clone(),
+                message,
+            });
+        }
+    }
+
+    /// Whether whatever makes `rule` fire makes `earlier` fire first.
+    fn covers(&self, earlier: &Rule, rule: &Rule) -> bool {
+        // An earlier rule that is only observed today, or asks for better evidence, does not take everything.
+        if earlier.observe != Observe::Never || earlier.evidence != rule.evidence {
+            return false;
+        }
+        let takes_unknown = earlier.effect.stops() && earlier.on_unknown == OnUnknown::Block;
+        let fires_on_unknown = rule.effect.stops() && rule.on_unknown == OnUnknown::Block;
+        self.conditions_of(earlier).all(|(wide, _)| {
+            let stances = (earlier.effect.stops(), rule.effect.stops());
+            self.conditions_of(rule).any(|(narrow, _)| {
+                implies(narrow, wide, stances)
+                    && (takes_unknown || !fires_on_unknown || is_known(&wide.test))
+            })
+        })
+    }
+
+    /// Blocks that take more than their writer may think.
+    fn lint_blocks(&self, found: &mut Vec<Problem>) {
+        for rule in self.rules.iter().filter(|rule| rule.effect.stops()) {
+            for (condition, written) in self.conditions_of(rule) {
+                let Some(message) = takes_more(rule, condition) else {
+                    continue;
+                };
+                found.push(Problem {
+                    place: written.place.clone(),
+                    message: format!("rule `{}`: {message}", rule.id),
+                });
+            }
+        }
+    }
+
+    fn lint_names(&self, found: &mut Vec<Problem>) {
+        let mut used: BTreeSet<(&str, String)> = BTreeSet::new();
+        let parts = self
+            .sanitizers
+            .iter()
+            .flat_map(|entry| [&entry.from, &entry.to]);
+        let parts = parts.flatten().map(|(_, written)| written);
+        for written in self.written.iter().chain(parts) {
+            for name in names_in(written) {
+                used.insert((written.key.name(), name));
+            }
+        }
+        let sources = self
+            .declared
+            .sources
+            .iter()
+            .map(|(name, _, place)| ("source", "from", name, place));
+        let targets = self
+            .declared
+            .targets
+            .iter()
+            .map(|(name, _, place)| ("target", "to", name, place));
+        for (what, key, name, place) in sources.chain(targets) {
+            if !used.contains(&(key, name.to_string())) {
+                found.push(Problem {
+                    place: place.clone(),
+                    message: format!("{what} `{name}` is not used by any rule or sanitizer"),
+                });
+            }
+        }
+        let exits = self.used_exits();
+        for (index, exit) in self.exits.iter().enumerate() {
+            if u16::try_from(index).is_ok_and(|index| !exits.contains(&index)) {
+                found.push(Problem {
+                    place: exit.place.clone(),
+                    message: format!("exit `{}` is not used by any rule", exit.name),
+                });
+            }
+        }
+    }
+
+    /// Exits that some rule may use, themselves or as members of a group.
+    fn used_exits(&self) -> BTreeSet<u16> {
+        let mut open: Vec<ExitId> = self.default.exit_down.into_iter().collect();
+        for rule in &self.rules {
+            if let Effect::Reroute { exit, down } = rule.effect {
+                open.push(exit);
+                open.extend(down);
+            }
+        }
+        let mut used = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            if used.insert(id.0)
+                && let Some(exit) = self.exit(id)
+                && let ExitKind::Failover(members) | ExitKind::Fastest(members) = &exit.kind
+            {
+                open.extend(members);
+            }
+        }
+        used
+    }
+
+    fn lint_cases(&self, found: &mut Vec<Problem>) {
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        for case in &self.cases {
+            let mut say = |message: String| {
+                found.push(Problem {
+                    place: case.place.clone(),
+                    message,
+                });
+            };
+            if case.rule().is_none() {
+                say(format!(
+                    "the test says only `{}`: name the rule that is to do it (`by RULE`), or it passes for any reason",
+                    case.expect
+                ));
+            }
+            if !seen.insert(&case.key) {
+                say("the test repeats an earlier one".into());
+            }
+        }
+        let tested: BTreeSet<&str> = self.cases.iter().filter_map(Case::rule).collect();
+        for rule in &self.rules {
+            if !self.cases.is_empty() && !tested.contains(rule.id.as_ref()) {
+                found.push(Problem {
+                    place: rule.place.clone(),
+                    message: format!("no test expects rule `{}`", rule.id),
+                });
+            }
+        }
+    }
+}
+
+/// What a condition of a block matches beside what its writer may have in mind.
+fn takes_more(rule: &Rule, condition: &Condition) -> Option<&'static str> {
+    if let Test::Country(places) | Test::OperatorCountry(places) | Test::Jurisdiction(places) =
+        &condition.test
+        && condition.negate
+        && !places.local
+    {
+        return Some(
+            "this blocks the local network too, which is in no country; add \"local\" to spare it",
+        );
+    }
+    let rare = matches!(condition.test, Test::Anycast(_)) && rule.on_unknown == OnUnknown::Block;
+    rare.then_some(
+        "of most addresses it is not known whether they are anycast, and those are blocked too; say \
+         `on_unknown = \"allow\"` to spare them",
+    )
+}
+
+/// Whether `narrow` holding makes `wide` hold, in rules that stop (`true`) or let go.
+fn implies(narrow: &Condition, wide: &Condition, (wide_stops, narrow_stops): (bool, bool)) -> bool {
+    // To touch is less than to lie inside: what stops because something touches need not lie inside.
+    let comparable = wide_stops || !narrow_stops || is_exact(&wide.test);
+    if narrow.negate != wide.negate || !comparable {
+        return false;
+    }
+    if narrow.negate {
+        is_within(&wide.test, &narrow.test)
+    } else {
+        is_within(&narrow.test, &wide.test)
+            || (wide_stops && touches_more(&narrow.test, &wide.test))
+    }
+}
+
+/// Whether the question is the same for rules that stop and rules that let go.
+fn is_exact(test: &Test) -> bool {
+    matches!(test, Test::Proto(_) | Test::Port(_))
+        || is_known(test) && matches!(test, Test::From(_))
+}
+
+/// Whether the answer is never unknown.
+fn is_known(test: &Test) -> bool {
+    if let Test::From(members) = test {
+        return !members
+            .iter()
+            .any(|member| matches!(member, Member::Mac(_)));
+    }
+    matches!(test, Test::Proto(_) | Test::Port(_) | Test::Ip(_))
+}
+
+fn is_within(inner: &Test, outer: &Test) -> bool {
+    match (inner, outer) {
+        (Test::Proto(a), Test::Proto(b)) => a.iter().all(|value| b.contains(value)),
+        (Test::Port(a), Test::Port(b)) => a
+            .iter()
+            .all(|(first, last)| b.iter().any(|(from, to)| from <= first && last <= to)),
+        (Test::From(a), Test::From(b)) => a.iter().all(|member| b.contains(member)),
+        (Test::Ip(a), Test::Ip(b)) => a.is_within(b),
+        (Test::Asn(a), Test::Asn(b)) => a.iter().all(|value| b.contains(value)),
+        (Test::Operator(a), Test::Operator(b)) => a.iter().all(|value| b.contains(value)),
+        (Test::Country(a), Test::Country(b))
+        | (Test::OperatorCountry(a), Test::OperatorCountry(b))
+        | (Test::Jurisdiction(a), Test::Jurisdiction(b)) => a.is_within(b),
+        (Test::To(a), part) => a.iter().all(|(inner, _)| is_within(inner, part)),
+        (part, Test::To(b)) => b.iter().any(|(outer, _)| is_within(part, outer)),
+        (a, b) => a == b,
+    }
+}
+
+/// Whether touching a country by one key touches it by a wider one.
+fn touches_more(narrow: &Test, wide: &Test) -> bool {
+    if let (Test::Country(a) | Test::OperatorCountry(a), Test::Jurisdiction(b)) = (narrow, wide) {
+        return a.is_within(b);
+    }
+    false
+}
+
+/// The names in a list as it is written.
+fn names_in(written: &Written) -> impl Iterator<Item = String> {
+    written
+        .value
+        .trim_matches(['[', ']'])
+        .split(", ")
+        .map(|word| word.trim_matches('"').to_owned())
+}

@@ -1,0 +1,389 @@
+//! From a key's value in the file to a test, and to the one way it is written.
+
+use super::condition::{Condition, Key, Member, Places, Test, Written};
+use super::domains::Pattern;
+use super::networks;
+use super::parse::Draft;
+use super::problem::suggestion;
+use super::reader::{Fields, Node, Reader, Shown};
+use super::resolve;
+use crate::jurisdiction::{Country, Data, Groups, OperatorId};
+use std::sync::Arc;
+
+/// Every key of a rule's conditions, with and without `not_`.
+pub(super) fn condition_keys() -> impl Iterator<Item = &'static str> {
+    let plain = Key::ALL.iter().map(|key| key.name());
+    plain.chain(Key::ALL.iter().filter_map(|key| key.negated()))
+}
+
+/// Reads all conditions of a rule, in the order of evaluation.
+pub(super) fn conditions(
+    fields: &Fields<'_>,
+    draft: &mut Draft<'_>,
+    reader: &mut Reader<'_>,
+) -> Vec<(Condition, Written)> {
+    let mut read = Vec::new();
+    for key in Key::ALL {
+        for (name, negate) in [(Some(key.name()), false), (key.negated(), true)] {
+            let Some(node) = name.and_then(|name| fields.get(name)) else {
+                continue;
+            };
+            if let Some((test, written)) = condition(key, node, draft, reader) {
+                read.push((Condition { test, negate }, written));
+            }
+        }
+    }
+    read
+}
+
+/// Reads the value of one key.
+pub(super) fn condition(
+    key: Key,
+    node: Node<'_>,
+    draft: &mut Draft<'_>,
+    reader: &mut Reader<'_>,
+) -> Option<(Test, Written)> {
+    let written = |value: String, reader: &Reader<'_>| Written {
+        key,
+        value: value.into(),
+        place: reader.place(node.start),
+    };
+    if let Some(test) = flag(key) {
+        let wanted = node.boolean(reader)?;
+        return Some((test(wanted), written(wanted.to_string(), reader)));
+    }
+    let members = node.members();
+    if members.is_empty() {
+        reader.problem(node.start, format!("`{}` lists nothing", key.name()));
+        return None;
+    }
+    let mut words = Words::default();
+    let test = match key {
+        Key::Proto => Test::Proto(protocols(&members, &mut words, reader)),
+        Key::Port => Test::Port(words.each(&members, reader, port).into()),
+        Key::From => Test::From(senders(&members, &mut words, draft, reader)),
+        Key::Ip => {
+            let nets = words.each(&members, reader, |node, reader| {
+                let net = accept(networks::parse(node.string(reader)?), node, reader)?;
+                Some((net, quoted(&networks::written(&net))))
+            });
+            Test::Ip(Arc::new(nets.into_iter().collect()))
+        }
+        Key::Asn => Test::Asn(words.each(&members, reader, asn).into()),
+        Key::Operator => {
+            let read = words.each(&members, reader, |node, reader| {
+                operators(node, draft.data, reader)
+            });
+            Test::Operator(read.concat().into())
+        }
+        Key::Country => Test::Country(places(&members, &mut words, draft.groups, reader)),
+        Key::OperatorCountry => {
+            Test::OperatorCountry(places(&members, &mut words, draft.groups, reader))
+        }
+        Key::Jurisdiction => Test::Jurisdiction(places(&members, &mut words, draft.groups, reader)),
+        Key::Domain => {
+            let patterns = words.each(&members, reader, |node, reader| {
+                let pattern = accept(Pattern::parse(node.string(reader)?), node, reader)?;
+                let text = quoted(&pattern.to_string());
+                Some((pattern, text))
+            });
+            Test::Domain(draft.domains.add(patterns))
+        }
+        Key::To => targets(&members, &mut words, draft, reader),
+        Key::Schedule | Key::Anycast | Key::SniMissing | Key::Cleartext => return None,
+    };
+    (words.0.len() == members.len()).then(|| (test, written(words.list(), reader)))
+}
+
+/// The test of a key that is true or false.
+fn flag(key: Key) -> Option<fn(bool) -> Test> {
+    match key {
+        Key::Anycast => Some(Test::Anycast),
+        Key::SniMissing => Some(Test::SniMissing),
+        Key::Cleartext => Some(Test::Cleartext),
+        Key::Proto
+        | Key::Port
+        | Key::From
+        | Key::Ip
+        | Key::Asn
+        | Key::Operator
+        | Key::Country
+        | Key::OperatorCountry
+        | Key::Jurisdiction
+        | Key::Domain
+        | Key::To
+        | Key::Schedule => None,
+    }
+}
+
+/// The values of a list as they are written.
+#[derive(Default)]
+struct Words(Vec<String>);
+
+impl Words {
+    /// Reads each member to a value and the way it is written; what cannot be read is left out.
+    fn each<T>(
+        &mut self,
+        members: &[Node<'_>],
+        reader: &mut Reader<'_>,
+        mut read: impl FnMut(Node<'_>, &mut Reader<'_>) -> Option<(T, String)>,
+    ) -> Vec<T> {
+        let mut values = Vec::with_capacity(members.len());
+        for member in members {
+            if let Some((value, word)) = read(*member, reader) {
+                values.push(value);
+                self.0.push(word);
+            }
+        }
+        values
+    }
+
+    fn list(&self) -> String {
+        format!("[{}]", self.0.join(", "))
+    }
+}
+
+/// A TOML string.
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::String(text.into()).to_string()
+}
+
+/// Takes a value, or notes why there is none.
+pub(super) fn accept<T>(
+    value: Result<T, String>,
+    node: Node<'_>,
+    reader: &mut Reader<'_>,
+) -> Option<T> {
+    match value {
+        Ok(value) => Some(value),
+        Err(message) => {
+            reader.problem(node.start, message);
+            None
+        }
+    }
+}
+
+/// A moment in seconds since the Unix epoch: a date (its first second, UTC), or a date and time with an offset.
+pub(super) fn instant(node: Node<'_>, reader: &mut Reader<'_>) -> Option<u64> {
+    let text = node.datetime(reader)?.to_string();
+    let timestamp = text.parse::<jiff::Timestamp>().or_else(|_| {
+        let date: jiff::civil::Date = text.parse()?;
+        Ok::<_, jiff::Error>(date.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp())
+    });
+    let is_local =
+        text.contains([':']) && !text.contains(['Z', '+']) && text.matches('-').count() < 3;
+    let seconds = timestamp
+        .ok()
+        .filter(|_| !is_local)
+        .and_then(|timestamp| u64::try_from(timestamp.as_second()).ok())
+        .ok_or_else(|| {
+            format!("{text} is not a date from 1970 on, or a date and time with an offset like 2027-01-15T08:00:00Z")
+        });
+    accept(seconds, node, reader)
+}
+
+fn protocols(members: &[Node<'_>], words: &mut Words, reader: &mut Reader<'_>) -> Box<[u8]> {
+    const NAMED: [(&str, &[u8]); 3] = [("tcp", &[6]), ("udp", &[17]), ("icmp", &[1, 58])];
+    let numbers = words.each(members, reader, |node, reader| {
+        if node.is_integer() {
+            let number = node.integer(0..=255, reader)?;
+            let number = u8::try_from(number).ok()?;
+            return Some((vec![number], number.to_string()));
+        }
+        let numbers = node.word(&NAMED, reader)?;
+        Some((numbers.to_vec(), quoted(node.string(reader)?)))
+    });
+    numbers.concat().into()
+}
+
+fn port(node: Node<'_>, reader: &mut Reader<'_>) -> Option<((u16, u16), String)> {
+    if node.is_integer() {
+        let port = u16::try_from(node.integer(0..=65535, reader)?).ok()?;
+        return Some(((port, port), port.to_string()));
+    }
+    let text = node.string(reader)?;
+    let range = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)))
+        .filter(|(first, last): &(u16, u16)| first <= last)
+        .ok_or_else(|| {
+            format!(
+                "`{}` is not a port or a range like \"8000-8010\"",
+                Shown(text)
+            )
+        });
+    let (first, last) = accept(range, node, reader)?;
+    Some(((first, last), quoted(&format!("{first}-{last}"))))
+}
+
+fn asn(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(u32, String)> {
+    if node.is_integer() {
+        let number = node.integer(0..=u32::MAX, reader)?;
+        return Some((number, number.to_string()));
+    }
+    let text = node.string(reader)?;
+    let number = text
+        .strip_prefix("AS")
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| {
+            format!(
+                "`{}` is not an AS number like 64500 or \"AS64500\"",
+                Shown(text)
+            )
+        });
+    let number: u32 = accept(number, node, reader)?;
+    Some((number, number.to_string()))
+}
+
+/// An operator by its id, and those that belong to it.
+fn operators(
+    node: Node<'_>,
+    data: &Data,
+    reader: &mut Reader<'_>,
+) -> Option<(Vec<OperatorId>, String)> {
+    let text = node.string(reader)?;
+    let ids = accept(resolve::operators(data, text), node, reader)?;
+    Some((ids, quoted(text)))
+}
+
+/// Country codes, `@group`s and `local`.
+fn places(
+    members: &[Node<'_>],
+    words: &mut Words,
+    groups: &Groups,
+    reader: &mut Reader<'_>,
+) -> Arc<Places> {
+    let read = words.each(members, reader, |node, reader| {
+        let text = node.string(reader)?;
+        accept(place(text, groups), node, reader)
+    });
+    let mut all = Places::default();
+    for places in read {
+        all.local |= places.local;
+        all.countries = all.countries.union(&places.countries);
+    }
+    Arc::new(all)
+}
+
+fn place(text: &str, groups: &Groups) -> Result<(Places, String), String> {
+    if text == "local" {
+        let local = Places {
+            local: true,
+            ..Places::default()
+        };
+        return Ok((local, quoted(text)));
+    }
+    if let Some(group) = text.strip_prefix('@') {
+        let countries = resolve::group(groups, group)?;
+        let places = Places {
+            countries,
+            local: false,
+        };
+        return Ok((places, quoted(text)));
+    }
+    let country = Country::parse(text).map_err(|bad| format!("`{}` {bad}", Shown(text)))?;
+    let mut places = Places::default();
+    places.countries.insert(country);
+    Ok((places, quoted(&country.to_string())))
+}
+
+/// Names of `[sources]`, or members written out.
+fn senders(
+    members: &[Node<'_>],
+    words: &mut Words,
+    draft: &mut Draft<'_>,
+    reader: &mut Reader<'_>,
+) -> Arc<[Member]> {
+    let read = words.each(members, reader, |node, reader| {
+        let text = node.string(reader)?;
+        if let Some(source) = draft.sources.get(text) {
+            return Some((source.to_vec(), quoted(text)));
+        }
+        let looks_written_out = text.contains([':', '/', '.']);
+        if !looks_written_out {
+            let near = suggestion(text, draft.sources.keys().map(String::as_str));
+            reader.problem(
+                node.start,
+                format!("no source is called `{}`{near}", Shown(text)),
+            );
+            return None;
+        }
+        let (member, word) = sender(node, reader)?;
+        Some((vec![member], word))
+    });
+    read.concat().into()
+}
+
+/// One member of a source: `mac:…`, `wg:…`, an address or a network.
+pub(super) fn sender(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(Member, String)> {
+    let text = node.string(reader)?;
+    let member = accept(parse_sender(text), node, reader)?;
+    let word = quoted(&sender_text(&member));
+    Some((member, word))
+}
+
+/// A member of a source as it is written, without quotes.
+pub(super) fn sender_text(member: &Member) -> String {
+    match member {
+        Member::Mac([a, b, c, d, e, f]) => {
+            format!("mac:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+        }
+        Member::Peer(name) => format!("wg:{name}"),
+        Member::Net(net) => networks::written(net),
+    }
+}
+
+/// Reads `mac:…`, `wg:…`, an address or a network.
+pub(super) fn parse_sender(text: &str) -> Result<Member, String> {
+    if let Some(mac) = text.strip_prefix("mac:") {
+        return parse_mac(mac).map(Member::Mac).ok_or_else(|| {
+            format!(
+                "`{}` is not a hardware address like 3c:22:fb:00:00:01",
+                Shown(mac)
+            )
+        });
+    }
+    if let Some(peer) = text.strip_prefix("wg:") {
+        let printable = !peer.is_empty()
+            && !peer
+                .chars()
+                .any(|letter| letter.is_control() || letter == ' ');
+        return printable
+            .then(|| Member::Peer(peer.into()))
+            .ok_or_else(|| "`wg:` needs the name of a peer, without spaces".into());
+    }
+    networks::parse(text).map(Member::Net).map_err(|_| {
+        format!(
+            "`{}` is not a sender; write mac:…, wg:PEER, an address or a network",
+            Shown(text)
+        )
+    })
+}
+
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut parts = text.split([':', '-']);
+    let mut mac = [0; 6];
+    for byte in &mut mac {
+        let part = parts.next().filter(|part| part.len() == 2)?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(mac)
+}
+
+fn targets(
+    members: &[Node<'_>],
+    words: &mut Words,
+    draft: &mut Draft<'_>,
+    reader: &mut Reader<'_>,
+) -> Test {
+    let read = words.each(members, reader, |node, reader| {
+        let text = node.string(reader)?;
+        let target = draft.targets.get(text).map(|tests| tests.to_vec());
+        let target = target.ok_or_else(|| {
+            let near = suggestion(text, draft.targets.keys().map(String::as_str));
+            format!("no target is called `{}`{near}", Shown(text))
+        });
+        Some((accept(target, node, reader)?, quoted(text)))
+    });
+    Test::To(read.concat().into())
+}
