@@ -323,7 +323,10 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: Vec<u8>) -> (Vec<(u64, u64, Vec<u8>)>, Result<(), CaptureError>) {
+    /// Number, nanoseconds, bytes.
+    type Read = (u64, u64, Vec<u8>);
+
+    fn read(bytes: Vec<u8>) -> (Vec<Read>, Result<(), CaptureError>) {
         let mut capture = Capture::read(Cursor::new(bytes)).unwrap();
         let mut all = Vec::new();
         let end = capture.frames(|frame| {

@@ -2,7 +2,9 @@
 
 use super::audit::{Flow, Told};
 use crate::jurisdiction::{AddressFacts, Country, Data};
-use crate::policy::{Action, Evidence, Facts, Name, Opening, Policy, Reply, Source, Verdict, canonical_name};
+use crate::policy::{
+    Action, Evidence, Facts, Name, Opening, Policy, Reply, Source, Verdict, canonical_name,
+};
 use crate::sanitize::Finding;
 use crate::time::Time;
 use std::collections::HashMap;
@@ -82,7 +84,12 @@ impl<'a> Judge<'a> {
             })
             .collect();
         let key = flow.key;
-        let mut facts = self.facts(key.source.ip(), (key.protocol, key.destination), &names, flow.last);
+        let mut facts = self.facts(
+            key.source.ip(),
+            (key.protocol, key.destination),
+            &names,
+            flow.last,
+        );
         facts.opening = opening(&flow);
         let decision = self.policy.decide(&facts);
         let active = self.policy.active(&facts);
@@ -113,7 +120,11 @@ impl<'a> Judge<'a> {
             would: decision
                 .observed
                 .map(|origin| self.policy.rule_id(origin).to_owned()),
-            leaked: if would_stop && reply.is_none() { left } else { 0 },
+            leaked: if would_stop && reply.is_none() {
+                left
+            } else {
+                0
+            },
             verdict,
             reply,
             actions,

@@ -134,7 +134,11 @@ impl<'a> FlowLine<'a> {
 
 impl<'a> FanoutLine<'a> {
     /// The line of a fan-out; of its value only the beginning is shown.
-    pub fn new(capture: &'a str, fanout: &'a Fanout, countries: impl Iterator<Item = Country>) -> Self {
+    pub fn new(
+        capture: &'a str,
+        fanout: &'a Fanout,
+        countries: impl Iterator<Item = Country>,
+    ) -> Self {
         let mut countries: Vec<String> = countries.map(|country| country.to_string()).collect();
         countries.sort_unstable();
         countries.dedup();
@@ -160,7 +164,12 @@ impl Summary {
         self.blocked += usize::from(judged.verdict == "block");
         self.rerouted += usize::from(judged.verdict == "reroute");
         self.leaked_packets += judged.leaked;
-        let mut classes: Vec<&'static str> = judged.flow.findings.iter().map(|told| told.class.name()).collect();
+        let mut classes: Vec<&'static str> = judged
+            .flow
+            .findings
+            .iter()
+            .map(|told| told.class.name())
+            .collect();
         classes.sort_unstable();
         classes.dedup();
         for class in classes {

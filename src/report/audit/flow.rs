@@ -12,6 +12,8 @@ const MOST_FRAMES: usize = 1000;
 const MOST_FINDINGS: usize = 64;
 /// Bytes shown around a finding.
 const AROUND: usize = 24;
+/// Moments kept of one finding.
+const MOST_MOMENTS: usize = 200;
 
 /// Which flow: protocol, the side that opened it, the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,10 +76,12 @@ pub struct Told {
     pub length: usize,
     /// A masked sample.
     pub sample: String,
+    /// When the first of them were captured.
+    pub moments: Vec<Time>,
     /// The value's bytes where first found. They are what leaks: never print them.
     pub value: Vec<u8>,
-    /// The bytes before it and after it.
-    pub context: (Vec<u8>, Vec<u8>),
+    /// The bytes before it and after it; those of other findings are left out.
+    pub context: (Vec<Option<u8>>, Vec<Option<u8>>),
 }
 
 impl Flow {
@@ -99,12 +103,7 @@ impl Flow {
     }
 
     /// Adds what was found in the payload of a frame. A finding of the same kind and value is the same finding.
-    pub(super) fn tell<'f>(
-        &mut self,
-        number: u64,
-        payload: &[u8],
-        found: impl Iterator<Item = &'f Finding>,
-    ) {
+    pub(super) fn tell(&mut self, (number, at): (u64, Time), payload: &[u8], found: &[Finding]) {
         for finding in found {
             let value = payload.get(finding.span.clone()).unwrap_or_default();
             if finding.class == Class::DestMeta {
@@ -117,9 +116,11 @@ impl Flow {
                     && told.sample == finding.sample
             });
             match known {
-                Some(told) => told.again(number),
+                Some(told) => told.again(number, at),
                 None if room => {
-                    self.findings.push(Told::new(finding, number, payload));
+                    let mut told = Told::new(finding, (number, at), payload);
+                    told.context = context(finding, payload, found);
+                    self.findings.push(told);
                 }
                 None => {}
             }
@@ -140,9 +141,8 @@ impl Flow {
 }
 
 impl Told {
-    fn new(finding: &Finding, number: u64, payload: &[u8]) -> Self {
+    fn new(finding: &Finding, (number, at): (u64, Time), payload: &[u8]) -> Self {
         let (start, end) = (finding.span.start, finding.span.end);
-        let slice = |from: usize, to: usize| payload.get(from..to).unwrap_or_default().to_vec();
         Self {
             class: finding.class,
             detector: finding.detector,
@@ -154,15 +154,25 @@ impl Told {
             offset: start,
             length: end - start,
             sample: finding.sample.clone(),
-            value: slice(start, end.min(start + 256)),
-            context: (
-                slice(start.saturating_sub(AROUND), start),
-                slice(end, end.saturating_add(AROUND).min(payload.len())),
-            ),
+            moments: vec![at],
+            value: payload
+                .get(start..end.min(start + 256))
+                .unwrap_or_default()
+                .to_vec(),
+            context: (Vec::new(), Vec::new()),
         }
     }
 
-    fn again(&mut self, number: u64) {
+    /// Whether it is worth a line of its own: sure enough, and more than a destination's name or a program's.
+    pub fn is_grave(&self) -> bool {
+        self.certainty > Certainty::Suspected
+            && !matches!(
+                self.class,
+                Class::DestMeta | Class::Software | Class::ServiceMeta
+            )
+    }
+
+    fn again(&mut self, number: u64, at: Time) {
         if self.packets.last() == Some(&number) {
             return;
         }
@@ -170,5 +180,29 @@ impl Told {
         if self.packets.len() < MOST_FRAMES {
             self.packets.push(number);
         }
+        if self.moments.len() < MOST_MOMENTS {
+            self.moments.push(at);
+        }
     }
+}
+
+/// The bytes before and after a finding, without those of any other.
+fn context(
+    finding: &Finding,
+    payload: &[u8],
+    all: &[Finding],
+) -> (Vec<Option<u8>>, Vec<Option<u8>>) {
+    let (start, end) = (finding.span.start, finding.span.end);
+    let shown = |from: usize, to: usize| -> Vec<Option<u8>> {
+        (from..to.min(payload.len()))
+            .map(|at| {
+                let hidden = all.iter().any(|other| other.span.contains(&at));
+                payload.get(at).copied().filter(|_| !hidden)
+            })
+            .collect()
+    };
+    (
+        shown(start.saturating_sub(AROUND), start),
+        shown(end, end.saturating_add(AROUND)),
+    )
 }

@@ -55,7 +55,7 @@ impl Audit {
         &mut self,
         (number, at): (u64, Time),
         seen: &Seen<'_>,
-        blocked: impl Fn(SocketAddr) -> bool,
+        mut blocked: impl FnMut(SocketAddr) -> bool,
         mut over: impl FnMut(Flow),
     ) {
         self.sweep(at, &mut over);
@@ -82,7 +82,7 @@ impl Audit {
                     }
                 });
                 for (number, bytes, found) in told {
-                    flow.tell(number, &bytes, found.iter());
+                    flow.tell((number, at), &bytes, &found);
                 }
                 flow.reading = flow.stream.reading().or(flow.reading);
             }
@@ -111,13 +111,13 @@ impl Audit {
             .datagram(&mut self.memory, &context, payload, &mut self.found);
         flow.reading = reading.or(flow.reading);
         self.recent.remember(key, (number, at), payload);
-        flow.tell(number, payload, self.found.iter());
+        flow.tell((number, at), payload, &self.found);
         let shared = |finding: &&Finding| finding.detector == "probe-fanout";
         for finding in self.found.iter().filter(shared) {
             let value = payload.get(finding.span.clone()).unwrap_or_default();
-            let before = self
-                .recent
-                .fan_out(key, (number, at), (value, finding), &mut self.fanouts);
+            let before =
+                self.recent
+                    .fan_out(key, (number, at), (value, finding), &mut self.fanouts);
             for (key, number) in before {
                 if let Some(flow) = self.flows.get_mut(key) {
                     flow.leaked.push(*number);
