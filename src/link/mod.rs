@@ -8,6 +8,8 @@
     reason = "this is the shell: it opens devices"
 )]
 
+pub mod frame;
+pub mod pcap;
 pub mod rings;
 pub mod tun;
 
