@@ -8,10 +8,11 @@
 mod answer;
 mod event;
 mod judge;
+mod pass;
 mod tcp;
 mod udp;
 
-pub use event::{Cause, Close, Count, End, Event, Failure, Leak, Open, Refused, Subject};
+pub use event::{Cause, Close, Count, End, Event, Failure, Leak, Open, Path, Refused, Subject};
 pub use tcp::Outgoing;
 pub use udp::Answer;
 
@@ -61,6 +62,10 @@ pub struct Settings {
     pub own: Vec<IpAddr>,
     /// Port 53 of our own addresses is this resolver.
     pub resolver: Option<SocketAddr>,
+    /// What is written back to the link is forwarded by the kernel: allowed flows may pass packet by packet.
+    pub forward: bool,
+    /// The kernel can be told to forward flows without us.
+    pub kernel: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -85,6 +90,8 @@ pub enum Fate {
     Done,
     /// Its payload is to be sent.
     Send(Datagram),
+    /// It is to be written back to the link, as it was handed in; the gateway has restored its hop limit.
+    Pass,
 }
 
 /// A payload to be sent from the socket of a mapping, judged and permitted.
@@ -138,6 +145,13 @@ pub enum Order {
     Unmap {
         /// Which.
         mapping: MappingId,
+    },
+    /// Have the kernel forward this flow from now on; then tell [`Gateway::left_to_kernel`].
+    Leave {
+        /// Which.
+        flow: FlowId,
+        /// Its five-tuple.
+        key: FlowKey,
     },
 }
 
@@ -203,6 +217,8 @@ enum State {
         /// Something came back.
         answered: bool,
     },
+    /// Written back to the link packet by packet, or forwarded by the kernel.
+    Passed(Box<pass::Pass>),
 }
 
 impl Gateway {
@@ -257,26 +273,20 @@ impl Gateway {
             }
         };
         if !matches!(parsed.transport, Transport::Fragment(_)) {
-            return self.whole_packet(bytes, &parsed, offload.gso_size, now);
+            return self.whole_packet(bytes, &parsed, offload, now);
         }
         match self.fragments.take(&parsed, bytes, now) {
             Ok(None) => Fate::Done,
             Ok(Some(mut whole)) => {
                 let fate = match Parsed::read(&whole, Checksum::Verify) {
-                    Ok(parsed) => self.whole_packet(&mut whole, &parsed, 0, now),
+                    Ok(parsed) => self.whole_packet(&mut whole, &parsed, &Offload::default(), now),
                     Err(malformed) => {
                         self.refuse(malformed.name(), Some(parsed.src), now);
                         Fate::Done
                     }
                 };
                 self.whole = whole;
-                match fate {
-                    Fate::Send(datagram) => Fate::Send(Datagram {
-                        whole: true,
-                        ..datagram
-                    }),
-                    Fate::Done => Fate::Done,
-                }
+                self.fate_of_whole(fate)
             }
             Err(refused) => {
                 self.refuse(refused.name(), Some(parsed.src), now);
@@ -385,7 +395,13 @@ impl Gateway {
         }
     }
 
-    fn whole_packet(&mut self, bytes: &mut [u8], parsed: &Parsed, segment: u16, now: Time) -> Fate {
+    fn whole_packet(
+        &mut self,
+        bytes: &mut [u8],
+        parsed: &Parsed,
+        offload: &Offload,
+        now: Time,
+    ) -> Fate {
         let Some(key) = FlowKey::of(parsed) else {
             // ICMP errors of the inside have nobody to tell: our sockets' peers get their own. What hosts say to their
             // own link (neighbour discovery, group membership) is nobody else's.
@@ -402,11 +418,38 @@ impl Gateway {
                 None => return Fate::Done,
             },
         };
+        if matches!(
+            self.flows.get(id),
+            Some((
+                _,
+                Flow {
+                    state: State::Passed(_),
+                    ..
+                }
+            ))
+        ) {
+            return self.pass(id, bytes, parsed, offload, now);
+        }
         if parsed.protocol == protocol::TCP {
             self.segment(id, bytes, parsed, now);
             return Fate::Done;
         }
-        self.datagram(id, bytes, parsed, segment, now)
+        self.datagram(id, bytes, parsed, offload.gso_size, now)
+    }
+
+    /// What becomes of a packet that was put together from fragments: it lies in a buffer of ours, not in the shell's.
+    fn fate_of_whole(&mut self, fate: Fate) -> Fate {
+        match fate {
+            Fate::Send(datagram) => Fate::Send(Datagram {
+                whole: true,
+                ..datagram
+            }),
+            Fate::Pass => {
+                self.outbox.add(&self.whole);
+                Fate::Done
+            }
+            Fate::Done => Fate::Done,
+        }
     }
 
     /// Begins a flow with its first packet; `None` if it does not become one.
@@ -417,10 +460,7 @@ impl Gateway {
         parsed: &Parsed,
         now: Time,
     ) -> Option<FlowId> {
-        if let Transport::Tcp(tcp) = parsed.transport
-            && tcp.flags & (Tcp::SYN | Tcp::ACK | Tcp::RST | Tcp::FIN) != Tcp::SYN
-        {
-            self.answer_reset(parsed, now);
+        if matches!(parsed.transport, Transport::Tcp(tcp) if tcp.flags & Tcp::RST != 0) {
             return None;
         }
         let mut destination = SocketAddr::new(key.dst, key.dport);
@@ -436,8 +476,19 @@ impl Gateway {
             }
         }
         let judged = self.judge(key, destination, now);
+        let passes = self.passes(key, destination, &judged);
+        if let Transport::Tcp(tcp) = parsed.transport
+            && tcp.flags & (Tcp::SYN | Tcp::ACK | Tcp::FIN) != Tcp::SYN
+            && !passes
+        {
+            // Its connection ended here, or was never ours.
+            self.answer_reset(parsed, now);
+            return None;
+        }
         let begun = self.insert_flow(key, destination, judged, now, |gateway, id, permit| {
-            if parsed.protocol == protocol::TCP {
+            if passes {
+                Ok(State::Passed(Box::default()))
+            } else if parsed.protocol == protocol::TCP {
                 gateway.dial(id, permit, bytes, parsed)
             } else {
                 gateway.map(id)

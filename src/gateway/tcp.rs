@@ -273,7 +273,7 @@ impl Gateway {
                 flow.withheld += 1;
                 self.answer_blocked(reply, bytes, parsed, now);
             }
-            State::Datagrams { .. } => {}
+            State::Datagrams { .. } | State::Passed(_) => {}
         }
     }
 

@@ -62,6 +62,8 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
         limits: config.limits.limits(descriptors()),
         rings: config.limits.rings << 20,
         mark: host.then_some(OWN_MARK),
+        forward: !host,
+        kernel: divert.lans.clone(),
     };
     match Gate::start(tun, &plan, snapshot, reporter) {
         Ok(gate) => Ok(Running { gate, installed }),

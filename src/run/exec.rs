@@ -45,6 +45,8 @@ pub fn exec(
         limits: bounds.limits(descriptors()),
         rings: bounds.rings << 20,
         mark: None,
+        forward: false,
+        kernel: Vec::new(),
     };
     let tun = queues.pop().context("the TUN device was not handed over")?;
     let gate = Gate::start(tun, &plan, snapshot, reporter)?;

@@ -1,20 +1,27 @@
 //! A gate at work: a shard for each queue, and the reporter beside them.
 
+use super::shard::Kernel;
 use super::{Clock, Control, Handle, Shard};
 use crate::exit::Direct;
 use crate::gateway::{Event, Gateway, Limits, Settings, Snapshot};
+use crate::kernel::fastpath::Fastpath;
 use crate::link::{Rings, Tun};
 use crate::report::Reporter;
 use crate::stack::Shape;
 use anyhow::{Context, Result, anyhow};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Events under way to the reporter; more are counted as lost.
 const EVENTS: usize = 16_384;
+/// A flow that the kernel forwards and that is silent for this long comes back, to be left again if it goes on.
+const KERNEL_IDLE: Duration = Duration::from_secs(300);
+/// Flows of each family that the kernel may forward at once.
+const KERNEL_FLOWS: u32 = 65_536;
 /// Bytes of each ring of a terminated connection. Larger rings gain nothing on a local link.
 const RING: usize = 1 << 20;
 
@@ -33,6 +40,10 @@ pub struct Plan {
     pub rings: usize,
     /// Firewall mark of our own sockets.
     pub mark: Option<u32>,
+    /// The kernel forwards what is written back to the link.
+    pub forward: bool,
+    /// Interfaces whose flows the kernel may be left; none: every packet comes here.
+    pub kernel: Vec<String>,
 }
 
 /// A running gate. Dropping it without [`stop`](Self::stop) leaves it running.
@@ -59,10 +70,13 @@ impl Gate {
             offload: offloads.checksum && offloads.tso,
             ring: RING,
         };
+        let kernel = plan.open_kernel();
         let settings = Settings {
             shape,
             own: plan.own.clone(),
             resolver: plan.resolver,
+            forward: plan.forward,
+            kernel: kernel.is_some(),
             limits: plan.limits,
         };
         let clock = Clock::new();
@@ -74,7 +88,7 @@ impl Gate {
             merge: offloads.uso,
         };
         let (sender, events) = sync_channel(EVENTS);
-        let (shard, handle) = Shard::new(gateway, tun, exit, clock, sender)?;
+        let (shard, handle) = Shard::new(gateway, tun, exit, clock, (kernel, sender))?;
         let reporter = std::thread::Builder::new()
             .name("reporter".into())
             .spawn(move || report(reporter, &events))
@@ -115,6 +129,24 @@ impl Gate {
             .join()
             .map_err(|_| anyhow!("the reporter's thread panicked"))?;
         outcome.map(|()| reporter)
+    }
+}
+
+impl Plan {
+    /// The kernel path, where there is one to be had.
+    fn open_kernel(&self) -> Option<Kernel> {
+        if self.kernel.is_empty() {
+            return None;
+        }
+        match Fastpath::open(&self.kernel, KERNEL_IDLE, KERNEL_FLOWS) {
+            Ok(fastpath) => Some(Arc::new(Mutex::new(fastpath))),
+            Err(error) => {
+                eprintln!(
+                    "cordon: every packet passes through here, none is left to the kernel: {error:#}"
+                );
+                None
+            }
+        }
     }
 }
 

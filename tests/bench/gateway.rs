@@ -80,6 +80,8 @@ fn gateway() -> Gateway {
         shape,
         own,
         resolver: None,
+        forward: false,
+        kernel: false,
         limits,
     };
     Gateway::new(settings, Arc::clone(&SNAPSHOT), Box::new(Heap), 7, NOW)

@@ -4,7 +4,7 @@ use cordon::flow::FlowId;
 use cordon::gateway::{Event, Fate, Gateway, Limits, Order, Outgoing, Settings, Snapshot};
 use cordon::jurisdiction::{Data, Groups};
 use cordon::packet::{
-    Checksum, Offload, Parsed, Tcp, Transport, build, checksum, offload, protocol,
+    Checksum, Gso, Offload, Parsed, Tcp, Transport, build, checksum, offload, protocol,
 };
 use cordon::policy::{Permit, Policy, Surroundings};
 use cordon::sanitize::{Kind, Sanitizer, Secret};
@@ -65,7 +65,16 @@ impl World {
         Self::bounded(policy, secrets, limits())
     }
 
+    /// A router, which may pass packets and has a kernel to leave flows to.
+    pub(crate) fn router(policy: &str, secrets: &[(&str, &str)]) -> Self {
+        Self::made(policy, secrets, limits(), true)
+    }
+
     pub(crate) fn bounded(policy: &str, secrets: &[(&str, &str)], limits: Limits) -> Self {
+        Self::made(policy, secrets, limits, false)
+    }
+
+    fn made(policy: &str, secrets: &[(&str, &str)], limits: Limits, router: bool) -> Self {
         static DATA: LazyLock<Arc<Data>> = LazyLock::new(|| Arc::new(Data::embedded().unwrap()));
         let data = Arc::clone(&DATA);
         let now = Time::from_secs(1_800_000_000);
@@ -77,6 +86,8 @@ impl World {
             },
             own: OWN.map(|own| own.parse().unwrap()).to_vec(),
             resolver: Some(RESOLVER.parse().unwrap()),
+            forward: router,
+            kernel: router,
             limits,
         };
         let snapshot = snapshot(&data, policy, secrets);
@@ -117,7 +128,7 @@ impl World {
                 let payload = self.gateway.payload(&datagram, &bytes).to_vec();
                 Some((datagram.permit, payload))
             }
-            Fate::Done => None,
+            Fate::Done | Fate::Pass => None,
         }
     }
 
@@ -127,11 +138,16 @@ impl World {
         while let Some(entry) = self.gateway.next_packet() {
             let mut offload = Offload::decode(entry).unwrap();
             let mut bytes = entry[offload::LEN..].to_vec();
-            if offload.partial_checksum {
+            if offload.partial_checksum && offload.gso == Gso::None {
                 checksum::complete(&mut bytes, &mut offload);
             }
-            let parsed =
-                Parsed::read(&bytes, Checksum::Verify).expect("our own packets are well-formed");
+            // The segments of a super-packet get their sums when it is cut.
+            let checksum = if offload.gso == Gso::None {
+                Checksum::Verify
+            } else {
+                Checksum::Trust
+            };
+            let parsed = Parsed::read(&bytes, checksum).expect("our own packets are well-formed");
             packets.push((parsed, bytes));
         }
         packets
