@@ -8,6 +8,7 @@
 )]
 
 pub mod divert;
+pub mod fastpath;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;

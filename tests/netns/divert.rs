@@ -1,214 +1,21 @@
 //! What `cordon run` changes on a machine, and that it takes it back.
 use crate::harness::{in_lab, wait_until};
+use crate::home::{Daemon, Home, PHONE, SERVER, echoes, gateway, refuse_untracked, serve, tun};
 use cordon::kernel::divert::{Divert, OWN_MARK, take_back};
-use cordon::kernel::namespace::lab::{Frame, Host, Lab, Observer};
+use cordon::kernel::namespace::lab::{Host, Observer};
 use cordon::kernel::netlink::{Family, Netlink};
 use cordon::link::Tun;
 use cordon::packet::offload;
 use netlink_bindings::{nftables, rt_route};
 use netlink_socket2::NetlinkSocket;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
 use std::fmt::Write;
 use std::io::{Read, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
-
-/// A home: a phone behind a router, and a server on the internet.
-struct Home {
-    phone: Host,
-    router: Host,
-    server: Host,
-}
-
-const PHONE: [&str; 2] = ["192.168.7.2", "fd00:7::2"];
-const SERVER: [&str; 2] = ["203.0.113.9", "2001:db8::9"];
-
-impl Home {
-    fn in_lab(lab: &Lab) -> Self {
-        let [phone, router, server] =
-            ["phone", "router", "server"].map(|name| lab.host(name).unwrap());
-        lab.wire((&phone, "eth0"), (&router, "lan0")).unwrap();
-        lab.wire((&router, "wan0"), (&server, "eth0")).unwrap();
-        for (host, link, net) in [
-            (&phone, "eth0", "192.168.7.2/24"),
-            (&phone, "eth0", "fd00:7::2/64"),
-            (&router, "lan0", "192.168.7.1/24"),
-            (&router, "lan0", "fd00:7::1/64"),
-            (&router, "wan0", "203.0.113.1/24"),
-            (&router, "wan0", "2001:db8::1/64"),
-            (&server, "eth0", "203.0.113.9/24"),
-            (&server, "eth0", "2001:db8::9/64"),
-            // Elsewhere on the internet, beyond the router's own network.
-            (&server, "lo", "198.51.100.9/32"),
-            (&server, "lo", "2001:db8:1::9/128"),
-        ] {
-            host.address(link, net).unwrap();
-        }
-        phone.default_route("eth0", "192.168.7.1").unwrap();
-        phone.default_route("eth0", "fd00:7::1").unwrap();
-        router.default_route("wan0", "203.0.113.9").unwrap();
-        router.default_route("wan0", "2001:db8::9").unwrap();
-        server
-            .route("192.168.7.0/24", "eth0", Some("203.0.113.1"))
-            .unwrap();
-        server
-            .route("fd00:7::/64", "eth0", Some("2001:db8::1"))
-            .unwrap();
-        serve(&server);
-        serve(&router);
-        Self {
-            phone,
-            router,
-            server,
-        }
-    }
-
-    /// Watches what of the phone's the router lets out.
-    fn outside(&self) -> Observer {
-        Observer::judging(&self.router, "wan0", |frame| {
-            frame.outgoing && from_the_phone(frame)
-        })
-        .unwrap()
-    }
-}
-
-/// Echoes datagrams and streams on port 7 of every address of a host, for ever. A socket for each address: answers come
-/// from where the question went.
-fn serve(host: &Host) {
-    let addresses = host.run(|| Netlink::open()?.addresses()).unwrap();
-    for address in addresses.iter().map(|address| address.net.addr()) {
-        if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
-            continue;
-        }
-        let bind = || {
-            Ok((
-                UdpSocket::bind((address, 7))?,
-                TcpListener::bind((address, 7))?,
-            ))
-        };
-        // Those that were there before are served already.
-        let Ok((datagrams, streams)) = host.run(bind) else {
-            continue;
-        };
-        thread::spawn(move || {
-            let mut buf = [0; 2000];
-            while let Ok((len, from)) = datagrams.recv_from(&mut buf) {
-                // Whoever cannot be answered does not get one.
-                let _ = datagrams.send_to(&buf[..len], from);
-            }
-        });
-        thread::spawn(move || {
-            for stream in streams.incoming().map_while(Result::ok) {
-                thread::spawn(move || {
-                    let mut to = stream.try_clone().unwrap();
-                    let _ = std::io::copy(&mut &stream, &mut to);
-                    let _ = stream.shutdown(std::net::Shutdown::Write);
-                });
-            }
-        });
-    }
-}
-
-fn from_the_phone(frame: &Frame) -> bool {
-    let source: &[u8] = match frame.ethertype {
-        0x0800 => frame.bytes.get(12..16).unwrap_or_default(),
-        0x86dd => frame.bytes.get(8..24).unwrap_or_default(),
-        _ => return false,
-    };
-    source == [192, 168, 7, 2] || source == [0xfd, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]
-}
-
-/// Stands for the daemon: writes every packet back to the TUN as it came.
-struct Daemon {
-    stop: Arc<AtomicBool>,
-    passed: Arc<AtomicU64>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Daemon {
-    /// Takes the TUN: it goes when the daemon ends.
-    fn with(tun: Tun) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let passed = Arc::new(AtomicU64::new(0));
-        let thread = thread::spawn({
-            let (stop, passed) = (Arc::clone(&stop), Arc::clone(&passed));
-            move || {
-                let mut buf = vec![0; Tun::BUFFER];
-                while !stop.load(Ordering::SeqCst) {
-                    let mut wanted = [PollFd::new(tun.as_fd(), PollFlags::POLLIN)];
-                    poll(&mut wanted, PollTimeout::from(10_u8)).unwrap();
-                    while let Some(len) = tun.recv(&mut buf).unwrap() {
-                        // The kernel's own chatter (neighbour discovery) is not for passing on.
-                        let multicast =
-                            buf[offload::LEN] >> 4 == 6 && buf[offload::LEN + 24] == 0xff;
-                        if !multicast {
-                            passed.fetch_add(1, Ordering::SeqCst);
-                            tun.send(&buf[..len]).unwrap();
-                        }
-                    }
-                }
-            }
-        });
-        Self {
-            stop,
-            passed,
-            thread: Some(thread),
-        }
-    }
-
-    fn passed(&self) -> u64 {
-        self.passed.load(Ordering::SeqCst)
-    }
-
-    /// As `kill -9` ends it: nothing is taken back, the TUN is gone.
-    fn die(mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-fn gateway() -> Divert {
-    Divert {
-        tun: "cordon0".to_owned(),
-        lans: vec!["lan0".to_owned()],
-        own_traffic: false,
-    }
-}
-
-fn tun(on: &Host) -> Tun {
-    on.run(|| Tun::create("cordon0", 1500)).unwrap()
-}
-
-/// Whether a datagram from `host` to port 7 of `to` is echoed.
-fn echoes(host: &Host, to: &str, mark: Option<u32>) -> bool {
-    host.run(|| {
-        let any = if to.contains(':') {
-            "[::]:0"
-        } else {
-            "0.0.0.0:0"
-        };
-        let socket = UdpSocket::bind(any)?;
-        if let Some(mark) = mark {
-            setsockopt(&socket, sockopt::Mark, &mark)?;
-        }
-        socket.set_read_timeout(Some(Duration::from_millis(300)))?;
-        let address = (to.parse::<IpAddr>()?, 7);
-        // A first packet may wait for the neighbour's address.
-        for _ in 0..3 {
-            if socket.send_to(b"hello", address).is_ok() && socket.recv(&mut [0; 16]).is_ok() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    })
-    .unwrap()
-}
 
 /// Sends a megabyte to port 7 of `to` and gets it back.
 fn streams(host: &Host, to: &str) -> bool {
@@ -375,6 +182,32 @@ fn a_gateway_judges_what_leaves_the_lan_and_nothing_else() {
 }
 
 #[test]
+fn connections_to_the_router_itself_stay_tracked() {
+    in_lab(|lab| {
+        let home = Home::in_lab(lab);
+        refuse_untracked(&home.router);
+        let device = tun(&home.router);
+        let _installed = home.router.run(|| gateway().install()).unwrap();
+        for own in ["192.168.7.1", "203.0.113.1", "fd00:7::1", "2001:db8::1"] {
+            assert!(echoes(&home.phone, own, None), "{own}");
+        }
+        // What goes into the TUN is tracked only when it is written back.
+        let tracked = || -> u32 {
+            let count = "/proc/sys/net/netfilter/nf_conntrack_count";
+            let text = home.router.run(|| Ok(fs::read_to_string(count)?)).unwrap();
+            text.trim().parse().unwrap()
+        };
+        let before = tracked();
+        assert!(!echoes(&home.phone, SERVER[0], None));
+        assert_eq!(tracked(), before);
+        let daemon = Daemon::with(device);
+        assert!(echoes(&home.phone, SERVER[0], None));
+        assert!(tracked() > before);
+        daemon.die();
+    });
+}
+
+#[test]
 fn a_machine_with_odd_settings_is_given_back_as_it_was() {
     in_lab(|lab| {
         let home = Home::in_lab(lab);
@@ -454,6 +287,8 @@ fn a_start_that_fails_half_way_leaves_the_machine_as_it_was() {
 fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
     in_lab(|lab| {
         let home = Home::in_lab(lab);
+        // A router it was before, so that a guard that is gone would show.
+        home.router.forward().unwrap();
         let untouched = state(&home.router);
         let tun_device = tun(&home.router);
         let installed = home.router.run(|| gateway().install()).unwrap();
@@ -463,9 +298,11 @@ fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
         }
         let load = Load::from(&home.phone);
         wait_until("the load is on", || daemon.passed() > 1000);
+        // From here on whatever leaves has slipped through, at the moment of death, too.
+        daemon.stun();
+        let outside = home.outside();
         drop(installed);
         daemon.die();
-        let outside = home.outside();
         let sent = load.sent();
         wait_until("the phone has sent more", || load.sent() > sent + 5000);
         for address in SERVER {
@@ -476,19 +313,7 @@ fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
 
         // Even if somebody puts the routes back as they were.
         let outside = home.outside();
-        home.router
-            .run(|| {
-                let mut netlink = Netlink::open()?;
-                for family in Family::BOTH {
-                    for rule in netlink.rules(family)? {
-                        if rule.protocol == 67 {
-                            netlink.remove_rule(&rule)?;
-                        }
-                    }
-                }
-                Ok(())
-            })
-            .unwrap();
+        remove_rules(&home.router);
         let sent = load.sent();
         wait_until("the phone has sent more", || load.sent() > sent + 5000);
         assert_eq!(outside.finish().unwrap().kept.len(), 0);
@@ -517,6 +342,23 @@ fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
         daemon.die();
         assert_same(&untouched, &state(&home.router));
     });
+}
+
+/// Removes Cordon's policy rules, as somebody might who wants the network back.
+fn remove_rules(router: &Host) {
+    router
+        .run(|| {
+            let mut netlink = Netlink::open()?;
+            for family in Family::BOTH {
+                for rule in netlink.rules(family)? {
+                    if rule.protocol == 67 {
+                        netlink.remove_rule(&rule)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
 }
 
 /// A phone that sends without pause, over both families.
@@ -687,6 +529,10 @@ fn in_host_mode_only_marked_sockets_leave() {
                 frame.outgoing && matches!(frame.ethertype, 0x0800) && frame.bytes[9] == 17
             })
             .unwrap();
+            for address in SERVER {
+                assert!(!echoes(&home.router, address, None), "{address}");
+            }
+            remove_rules(&home.router);
             for address in SERVER {
                 assert!(!echoes(&home.router, address, None), "{address}");
             }

@@ -18,7 +18,9 @@
 )]
 
 mod divert;
+mod fastpath;
 mod harness;
+mod home;
 mod inside;
 mod layer;
 mod tun;

@@ -60,7 +60,7 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
     ] {
         batch.chain(chain, Some(Base { hook, priority }))?;
         for lan in &divert.lans {
-            batch.rule(chain, &Rule::new("").came_in(lan).jump(next)?)?;
+            batch.rule(chain, &Rule::new("from inside").came_in(lan).jump(next)?)?;
         }
     }
     Ok(())
@@ -107,7 +107,8 @@ impl Changes {
         for link in settings::names("ipv6/conf") {
             let path = format!("ipv6/conf/{link}/accept_ra");
             let ours = divert.lans.contains(&link) || link == divert.tun;
-            if !ours && settings::value(&path).as_deref() == Some("1") {
+            let learns = !ours && !matches!(link.as_str(), "all" | "lo");
+            if learns && settings::value(&path).as_deref() == Some("1") {
                 self.apply.push(Setting::new(&path, "2"));
                 learners.push(Setting::new(&path, "1"));
             }

@@ -63,11 +63,17 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
         })
     };
     batch.chain("guard_output", guard(Hook::Output))?;
-    batch.rule("guard_output", &Rule::new("").jump("leaves")?)?;
+    batch.rule(
+        "guard_output",
+        &Rule::new("from this machine").jump("leaves")?,
+    )?;
     batch.chain("guard_forward", guard(Hook::Forward))?;
     let back = Rule::new("was judged").came_in(&divert.tun);
     batch.rule("guard_forward", &back.accept())?;
-    batch.rule("guard_forward", &Rule::new("").jump("leaves")?)?;
+    batch.rule(
+        "guard_forward",
+        &Rule::new("from this machine").jump("leaves")?,
+    )?;
 
     incoming(batch, divert, near)
 }

@@ -4,8 +4,11 @@
 //! never be taken for installed when it is not.
 
 mod rule;
+mod set;
 
 pub use rule::Rule;
+pub(super) use rule::{PayloadBase, REGISTER};
+pub use set::{Change, Set};
 
 use super::netlink::{advice, plain};
 use anyhow::{Context, Result, anyhow, bail};

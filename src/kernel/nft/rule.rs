@@ -1,17 +1,21 @@
 //! One rule: conditions from left to right, and what becomes of the packet that meets them all.
+use super::set::milliseconds;
+use crate::kernel::netlink::Family;
+use crate::packet::protocol;
 use anyhow::Result;
 use ipnet::IpNet;
+pub(in crate::kernel) use netlink_bindings::nftables::PayloadBase;
 use netlink_bindings::nftables::{
-    CmpOps, FibFlags, FibResult, MetaKeys, PayloadBase, PushExprAttrs, PushExprListAttrs,
-    VerdictCode,
+    CmpOps, FibFlags, MetaKeys, PushExprAttrs, PushExprListAttrs, VerdictCode,
 };
 use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
 use std::ffi::{CStr, CString};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Registers of four bytes each; larger values take several (`NFT_REG32_00` of `linux/netfilter/nf_tables.h`).
-pub(super) const REGISTER: u32 = 8;
+pub(in crate::kernel) const REGISTER: u32 = 8;
 /// The register that holds the verdict.
 const VERDICT: u32 = 0;
 /// `NFTA_EXPR_DATA`.
@@ -66,10 +70,12 @@ impl Rule {
 
     /// Its destination is of this kind (`RTN_…` of `linux/rtnetlink.h`): this machine, a broadcast address, …
     pub fn destination_is(mut self, kind: u8) -> Self {
+        // `NFT_FIB_RESULT_ADDRTYPE`, which the encoder numbers wrongly.
+        const KIND: u32 = 3;
         self.expression()
             .nested_data_fib()
             .push_dreg(REGISTER)
-            .push_result(FibResult::Addrtype as u32)
+            .push_result(KIND)
             .push_flags(FibFlags::Daddr as u32);
         self.is(&u32::from(kind).to_ne_bytes())
     }
@@ -77,39 +83,39 @@ impl Rule {
     /// Its destination lies in this network.
     pub fn goes_to(self, net: IpNet) -> Self {
         let net = net.trunc();
-        let (family, offset) = match net {
-            IpNet::V4(_) => (libc::NFPROTO_IPV4, 16),
-            IpNet::V6(_) => (libc::NFPROTO_IPV6, 24),
+        let (offset, len) = match net {
+            IpNet::V4(_) => (16, 4),
+            IpNet::V6(_) => (24, 16),
         };
         let (address, mask) = (octets(net.addr()), octets(net.netmask()));
         let zeros = vec![0; mask.len()];
-        self.family(family)
-            .load(PayloadBase::NetworkHeader, offset, address.len())
+        self.family(Family::of(net.addr()))
+            .load(PayloadBase::NetworkHeader, offset, len)
             .bits(&mask, &zeros)
             .is(&address)
     }
 
-    /// It is of this address family (`NFPROTO_IPV4` or `NFPROTO_IPV6`).
-    pub(super) fn family(self, family: libc::c_int) -> Self {
-        self.meta(MetaKeys::Nfproto).is(&[family as u8])
+    /// It is of this address family.
+    pub(in crate::kernel) fn family(self, family: Family) -> Self {
+        let number = match family {
+            Family::V4 => libc::NFPROTO_IPV4,
+            Family::V6 => libc::NFPROTO_IPV6,
+        };
+        self.meta(MetaKeys::Nfproto).is(&[number as u8])
     }
 
     /// It is neighbour discovery (RFC 4861, section 7.1: hop limit 255, types 133 to 137), which never leaves the link.
     pub fn neighbour_discovery(mut self) -> Self {
         self = self
-            .family(libc::NFPROTO_IPV6)
+            .family(Family::V6)
             .load(PayloadBase::NetworkHeader, 7, 1)
             .is(&[255])
-            .transport(libc::IPPROTO_ICMPV6)
+            .meta(MetaKeys::L4Proto)
+            .is(&[protocol::ICMPV6])
             .load(PayloadBase::TransportHeader, 0, 1);
-        self.compare(CmpOps::Gte, &[133]);
-        self.compare(CmpOps::Lte, &[137]);
+        self.compare(REGISTER, CmpOps::Gte, &[133]);
+        self.compare(REGISTER, CmpOps::Lte, &[137]);
         self
-    }
-
-    /// Its transport protocol is this one.
-    pub(super) fn transport(self, protocol: libc::c_int) -> Self {
-        self.meta(MetaKeys::L4Proto).is(&[protocol as u8])
     }
 
     /// Counts it.
@@ -144,29 +150,29 @@ impl Rule {
     }
 
     /// Loads bytes of the packet, from `offset` in one of its headers.
-    pub(super) fn load(self, base: PayloadBase, offset: u32, len: usize) -> Self {
+    pub(in crate::kernel) fn load(self, base: PayloadBase, offset: u32, len: u32) -> Self {
         self.load_to(REGISTER, base, offset, len)
     }
 
     /// As [`Rule::load`], to another register.
-    pub(super) fn load_to(
+    pub(in crate::kernel) fn load_to(
         mut self,
         register: u32,
         base: PayloadBase,
         offset: u32,
-        len: usize,
+        len: u32,
     ) -> Self {
         self.expression()
             .nested_data_payload()
             .push_dreg(register)
             .push_base(base as u32)
             .push_offset(offset)
-            .push_len(u32::try_from(len).unwrap_or(u32::MAX));
+            .push_len(len);
         self
     }
 
     /// Puts fixed bytes into a register.
-    pub(super) fn put(mut self, register: u32, bytes: &[u8]) -> Self {
+    pub(in crate::kernel) fn put(mut self, register: u32, bytes: &[u8]) -> Self {
         self.expression()
             .nested_data_immediate()
             .push_dreg(register)
@@ -176,46 +182,44 @@ impl Rule {
     }
 
     /// What lies in the registers from the first on is an element of a set.
-    pub(super) fn member_of(mut self, set: &CStr) -> Self {
-        self.expression()
-            .nested_data_lookup()
-            .push_set(set)
-            .push_sreg(REGISTER);
+    pub(in crate::kernel) fn member_of(mut self, set: &CStr) -> Self {
+        // `NFTA_LOOKUP_…`, which the encoder numbers wrongly.
+        self.raw(
+            c"lookup",
+            [(1, set.to_bytes_with_nul()), (2, &REGISTER.to_be_bytes())],
+        );
         self
     }
 
-    /// The element of a set that lies in the registers lives for another `milliseconds`.
-    pub(super) fn refresh(mut self, set: &CStr, milliseconds: u64) -> Self {
-        const NAME: u16 = 1;
-        const OPERATION: u16 = 3;
-        const KEY_REGISTER: u16 = 4;
-        const TIMEOUT: u16 = 6;
+    /// The element of a set that lies in the registers stays for as long again.
+    pub(in crate::kernel) fn refresh(mut self, set: &CStr, idle: Duration) -> Self {
         const UPDATE: u32 = 1;
-        let mut expression = self.expression().push_name(c"dynset");
-        let bytes = expression.as_vec_mut();
-        let data = push_nested_header(bytes, EXPRESSION_DATA);
-        for (attribute, value) in [
-            (NAME, set.to_bytes_with_nul()),
-            (OPERATION, &UPDATE.to_be_bytes()[..]),
-            (KEY_REGISTER, &REGISTER.to_be_bytes()[..]),
-            (TIMEOUT, &milliseconds.to_be_bytes()[..]),
-        ] {
-            push_header(bytes, attribute, u16::try_from(value.len()).unwrap_or(0));
-            bytes.extend_from_slice(value);
-        }
-        finalize_nested_header(bytes, data);
-        drop(expression);
+        // `NFTA_DYNSET_…`, which the encoder does not know: name, operation, register of the key, timeout.
+        self.raw(
+            c"dynset",
+            [
+                (1, set.to_bytes_with_nul()),
+                (3, &UPDATE.to_be_bytes()),
+                (4, &REGISTER.to_be_bytes()),
+                (6, &milliseconds(idle).to_be_bytes()),
+            ],
+        );
         self
     }
 
     /// What was loaded is `value`.
-    pub(super) fn is(mut self, value: &[u8]) -> Self {
-        self.compare(CmpOps::Eq, value);
+    pub(in crate::kernel) fn is(self, value: &[u8]) -> Self {
+        self.equals(REGISTER, value)
+    }
+
+    /// As [`Rule::is`], in another register.
+    pub(in crate::kernel) fn equals(mut self, register: u32, value: &[u8]) -> Self {
+        self.compare(register, CmpOps::Eq, value);
         self
     }
 
     /// Keeps the bits of `mask` of what was loaded, and flips those of `flip`.
-    pub(super) fn bits(mut self, mask: &[u8], flip: &[u8]) -> Self {
+    pub(in crate::kernel) fn bits(mut self, mask: &[u8], flip: &[u8]) -> Self {
         self.expression()
             .nested_data_bitwise()
             .push_sreg(REGISTER)
@@ -252,13 +256,25 @@ impl Rule {
         self
     }
 
-    fn compare(&mut self, how: CmpOps, value: &[u8]) {
+    fn compare(&mut self, register: u32, how: CmpOps, value: &[u8]) {
         self.expression()
             .nested_data_cmp()
-            .push_sreg(REGISTER)
+            .push_sreg(register)
             .push_op(how as u32)
             .nested_data()
             .push_value(value);
+    }
+
+    /// An expression with plain attributes: their numbers and values.
+    fn raw<const N: usize>(&mut self, name: &CStr, attributes: [(u16, &[u8]); N]) {
+        let mut expression = self.expression().push_name(name);
+        let bytes = expression.as_vec_mut();
+        let data = push_nested_header(bytes, EXPRESSION_DATA);
+        for (number, value) in attributes {
+            push_header(bytes, number, u16::try_from(value.len()).unwrap_or(0));
+            bytes.extend_from_slice(value);
+        }
+        finalize_nested_header(bytes, data);
     }
 
     fn verdict(mut self, code: VerdictCode, chain: Option<&CStr>) -> Self {
