@@ -1,6 +1,5 @@
 //! Where packets come in and go out: the TUN interface, and the memory their bytes wait in.
 #![expect(
-    clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "this is the shell: it opens devices"
 )]

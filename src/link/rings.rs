@@ -178,6 +178,7 @@ fn reserve(len: usize) -> Result<MmapRaw> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "these tests read files")]
 mod tests {
     use super::*;
 
