@@ -1,10 +1,10 @@
 //! Flows that stay in the kernel.
 use crate::harness::{in_lab, wait_until};
-use crate::home::{Daemon, Home, SERVER, gateway, masquerade, tun};
+use crate::home::{Daemon, Home, SERVER, assert_nothing_left, gateway, masquerade, tun};
 use cordon::flow::FlowKey;
 use cordon::kernel::divert::Installed;
 use cordon::kernel::fastpath::Fastpath;
-use cordon::kernel::namespace::lab::{Host, Lab, Observer};
+use cordon::kernel::namespace::lab::{Host, Lab};
 use cordon::kernel::nft::Nft;
 use cordon::packet::protocol;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -362,7 +362,7 @@ fn with_us_goes_the_kernel_path() {
         drop(fastpath);
         drop(_installed);
         assert!(!home.router.run(|| Nft::has_table("cordon_kernel")).unwrap());
-        let outside: Observer = home.outside();
+        let outside = home.outside();
         daemon.die();
         socket
             .set_read_timeout(Some(Duration::from_millis(100)))
@@ -372,7 +372,7 @@ fn with_us_goes_the_kernel_path() {
             let _ = socket.send(b"hello");
             assert!(socket.recv(&mut [0; 16]).is_err());
         }
-        assert_eq!(outside.finish().unwrap().kept.len(), 0);
+        assert_nothing_left(outside);
     });
 }
 

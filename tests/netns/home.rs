@@ -219,6 +219,13 @@ pub(crate) fn echoes(host: &Host, to: &str, mark: Option<u32>) -> bool {
     .unwrap()
 }
 
+/// Of what the observer was to look for there was nothing, and it has missed nothing.
+#[track_caller]
+pub(crate) fn assert_nothing_left(outside: Observer) {
+    let capture = outside.finish().unwrap();
+    assert_eq!((capture.missed, capture.kept.len()), (0, 0));
+}
+
 /// What leaves by `link` gets the router's own address, as at any home.
 pub(crate) fn masquerade(router: &Host, link: &str) {
     let mut name = [0; 16];
