@@ -155,6 +155,7 @@ fn a_gateway_judges_what_leaves_the_lan_and_nothing_else() {
                 "{address} did not go through the TUN"
             );
         }
+        daemon.settle();
         let passed = daemon.passed();
         for near in ["192.168.7.1", "fd00:7::1"] {
             assert!(echoes(&home.phone, near, None) && streams(&home.phone, near));

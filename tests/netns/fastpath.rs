@@ -1,5 +1,5 @@
 //! Flows that stay in the kernel.
-use crate::harness::{in_lab, wait_until};
+use crate::harness::in_lab;
 use crate::home::{Daemon, Home, SERVER, assert_nothing_left, gateway, masquerade, tun};
 use cordon::flow::FlowKey;
 use cordon::kernel::divert::Installed;
@@ -42,6 +42,7 @@ impl Fast {
 
     /// How many packets `work` sends through the daemon.
     fn passed<T>(&self, work: impl FnOnce() -> T) -> u64 {
+        self.daemon.settle();
         let before = self.daemon.passed();
         work();
         self.daemon.passed() - before
@@ -159,12 +160,12 @@ fn a_running_connection_moves_and_its_bytes_stay_right() {
             assert!(fast.passed(|| exchange(&mut stream)) > 0);
             fast.add(flow);
             // What was in the TUN's queue at that instant still comes to us.
-            settle(&fast);
+            fast.daemon.settle();
             assert_eq!(fast.passed(|| exchange(&mut stream)), 0, "{server}");
             fast.remove(flow);
             assert!(fast.passed(|| exchange(&mut stream)) > 0, "{server}");
             fast.add(flow);
-            settle(&fast);
+            fast.daemon.settle();
             assert_eq!(fast.passed(|| exchange(&mut stream)), 0, "{server}");
 
             // A new connection from the same port is a new flow: it opens with us.
@@ -174,7 +175,7 @@ fn a_running_connection_moves_and_its_bytes_stay_right() {
                 .set_linger(Some(Duration::ZERO))
                 .unwrap();
             drop(stream);
-            settle(&fast);
+            fast.daemon.settle();
             let opened = fast.passed(|| {
                 let again = fast.home.phone.run(|| {
                     let socket = Socket::new(Domain::for_address(from), Type::STREAM, None)?;
@@ -186,16 +187,6 @@ fn a_running_connection_moves_and_its_bytes_stay_right() {
             });
             assert!(opened >= 1, "{server}");
         }
-    });
-}
-
-/// Waits until nothing is on its way any more.
-fn settle(fast: &Fast) {
-    let mut before = fast.daemon.passed();
-    wait_until("nothing comes any more", || {
-        thread::sleep(Duration::from_millis(50));
-        let now = fast.daemon.passed();
-        std::mem::replace(&mut before, now) == now
     });
 }
 

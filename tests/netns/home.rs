@@ -1,4 +1,5 @@
 //! A home network in a lab, and a stand-in for the daemon.
+use crate::harness::wait_until;
 use cordon::kernel::divert::Divert;
 use cordon::kernel::namespace::lab::{Frame, Host, Lab, Observer};
 use cordon::kernel::netlink::Netlink;
@@ -167,6 +168,16 @@ impl Daemon {
 
     pub(crate) fn passed(&self) -> u64 {
         self.passed.load(Ordering::SeqCst)
+    }
+
+    /// Waits until nothing is on its way any more.
+    pub(crate) fn settle(&self) {
+        let mut before = self.passed();
+        wait_until("nothing comes any more", || {
+            thread::sleep(Duration::from_millis(30));
+            let now = self.passed();
+            std::mem::replace(&mut before, now) == now
+        });
     }
 
     /// Passes nothing any more, but still has the TUN.
