@@ -20,9 +20,7 @@
 
 mod demo;
 mod divert;
-mod exec;
 mod fastpath;
-mod gate;
 mod harness;
 mod home;
 mod inside;
