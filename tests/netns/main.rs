@@ -19,8 +19,11 @@
 )]
 
 mod demo;
+mod demo;
 mod divert;
+mod exec;
 mod fastpath;
+mod gate;
 mod harness;
 mod home;
 mod inside;
