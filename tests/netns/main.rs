@@ -19,7 +19,6 @@
 )]
 
 mod demo;
-mod demo;
 mod divert;
 mod exec;
 mod fastpath;
