@@ -29,6 +29,9 @@ pub struct Config {
     /// Bounds.
     #[serde(default)]
     pub limits: Bounds,
+    /// Jurisdiction data beside what the program carries.
+    #[serde(default)]
+    pub db: crate::db::Settings,
     /// Values that must not leave in the clear, by the names under which findings show them.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
