@@ -141,12 +141,15 @@ pub struct NameFact {
 impl Policy {
     /// Decides as [`Policy::decide`] does, and tells why. A pure function.
     pub fn explain(&self, facts: &Facts<'_>) -> Explanation {
-        let seen = Seen::new(facts, &self.domains);
+        let seen = Seen::new(facts, self);
         let mut tried = Vec::new();
-        let decision = self.judge(&seen, &mut |index, truth| tried.push((index, truth)));
+        let all = self.index.all();
+        let decision = self.judge(&seen, all, &mut |index, truth| tried.push((index, truth)));
         let trace = tried
             .iter()
-            .filter_map(|(index, truth)| Some(self.step(self.rules.get(*index)?, *truth, &seen)))
+            .filter_map(|(index, truth)| {
+                Some(self.step(self.rules.get(usize::from(*index))?, *truth, &seen))
+            })
             .collect();
         let (reply, exit) = match decision.verdict {
             Verdict::Block(reply) => (Some(reply.name()), None),

@@ -37,8 +37,16 @@ fn long(rules: usize) -> String {
             0 => writeln!(text, "ip = [\"10.{a}.{b}.0/24\"]"),
             1 => writeln!(text, "port = [{}]\nproto = \"tcp\"", 1000 + number % 50_000),
             2 => writeln!(text, "domain = [\".n{number}.example\"]"),
-            3 => writeln!(text, "jurisdiction = [\"CN\"]\nport = [{}]", 1000 + number % 50_000),
-            _ => writeln!(text, "asn = [{}]\ndomain = [\"x{number}.example\"]", 100_000 + number),
+            3 => writeln!(
+                text,
+                "jurisdiction = [\"CN\"]\nport = [{}]",
+                1000 + number % 50_000
+            ),
+            _ => writeln!(
+                text,
+                "asn = [{}]\ndomain = [\"x{number}.example\"]",
+                100_000 + number
+            ),
         };
     }
     text

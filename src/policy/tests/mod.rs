@@ -6,6 +6,8 @@
     reason = "helpers of tests may fail loudly"
 )]
 
+mod files;
+
 use super::*;
 use crate::jurisdiction::{
     AddressFacts, Anycast, Confidence, Country, Data, Embedding, Groups, Operators, Special,
