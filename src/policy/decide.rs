@@ -57,10 +57,9 @@ impl Policy {
             return Active::default();
         }
         let seen = Seen::new(facts, self);
-        let bits = self.sanitizers.iter().enumerate();
-        Active(bits.fold(0, |bits, (index, entry)| {
-            bits | u64::from(entry.concerns(&seen))
-                .unbounded_shl(u32::try_from(index).unwrap_or(u32::MAX))
+        let entries = (0..64u16).zip(&self.sanitizers);
+        Active(entries.fold(0, |bits, (index, entry)| {
+            bits | u64::from(entry.concerns(&seen)) << index
         }))
     }
 
@@ -68,21 +67,20 @@ impl Policy {
     /// `None` if no entry lists it. In observe mode never more than [`Action::Report`].
     pub fn action(&self, active: Active, finding: &Finding) -> Option<(u16, Action)> {
         let mut strictest: Option<(u16, Action)> = None;
-        let listed = self.sanitizers.iter().enumerate().filter(|(index, entry)| {
-            active
-                .0
-                .unbounded_shr(u32::try_from(*index).unwrap_or(u32::MAX))
-                & 1
-                == 1
-                && entry.lists(finding)
-        });
-        for (index, entry) in listed {
+        for (index, entry) in self.entries(active) {
             let action = entry.effective_action();
-            if strictest.is_none_or(|(_, other)| action > other) {
-                strictest = u16::try_from(index).ok().map(|index| (index, action));
+            if entry.lists(finding) && strictest.is_none_or(|(_, other)| action > other) {
+                strictest = Some((index, action));
             }
         }
         strictest
+    }
+
+    /// The entries of a set.
+    pub(super) fn entries(&self, active: Active) -> impl Iterator<Item = (u16, &Sanitizer)> {
+        (0..64u16)
+            .zip(&self.sanitizers)
+            .filter(move |(index, _)| active.0 >> index & 1 == 1)
     }
 
     /// Id of what gave a verdict: the rule's, or `default`. Empty for a rule of another policy.

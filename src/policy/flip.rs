@@ -1,7 +1,7 @@
 //! What would have to be different for another verdict: hypotheses are made from the conditions of the rules, tried, and
 //! the one that changes least is told. Every hypothesis is judged by the policy itself, so what is told is true.
 
-use super::because::protocol;
+use super::because::{plain, protocol};
 use super::compiled::{Policy, Rule};
 use super::condition::{Condition, Key, Member, Places, Test, Written};
 use super::evaluate::Seen;
@@ -212,7 +212,7 @@ impl<'f> Changed<'f> {
 
     /// Makes a test not hold; says how.
     fn violate(&mut self, test: &Test, written: &Written) -> Option<String> {
-        let list = &written.value;
+        let list = plain(&written.value);
         match test {
             Test::Proto(protocols) => {
                 let other = [6, 17, 1]

@@ -937,17 +937,17 @@ fn an_explanation_names_every_rule_tried_and_what_would_flip_it() {
     assert_eq!(
         trace,
         [
-            ("resolver", "no", "port 443 is not in [53]"),
+            ("resolver", "no", "port 443 is not in 53"),
             (
                 "cn",
                 "yes",
-                "jurisdiction (location CN, operator's seat SG) is in [\"CN\"]"
+                "jurisdiction (location CN, operator's seat SG) is in CN"
             ),
         ]
     );
     assert_eq!(
         why.flip.as_deref(),
-        Some("it would be allowed by default if its jurisdiction were known and not in [\"CN\"]")
+        Some("it would be allowed by default if its jurisdiction were known and not in CN")
     );
     assert_eq!(
         serde_json::to_string(&why).unwrap(),
