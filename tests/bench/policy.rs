@@ -6,7 +6,7 @@
 )]
 
 use cordon::jurisdiction::{Data, Groups};
-use cordon::policy::{Evidence, Facts, Name, Opening, Policy, Source, Surroundings};
+use cordon::policy::{Evidence, Facts, Files, Name, Opening, Policy, Source, Surroundings};
 use divan::{Bencher, black_box};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -24,7 +24,27 @@ fn load(text: &str) -> Policy {
         data: &DATA,
         groups: &GROUPS,
     };
-    Policy::load("bench.toml", text, &around).unwrap()
+    Policy::load_with("bench.toml", text, &around, &Lists).unwrap()
+}
+
+/// A list of as many names as its file's name says.
+#[derive(Debug)]
+struct Lists;
+
+impl Files for Lists {
+    fn read(&self, path: &str) -> Result<String, String> {
+        let count: usize = path.parse().map_err(|_| "not a number")?;
+        Ok((0..count)
+            .map(|number| format!("ads{number}.example.com\n"))
+            .collect())
+    }
+}
+
+/// The same with a rule on a list of 100,000 names before them.
+fn long_with_list(rules: usize) -> String {
+    let list = "[lists]\nads = { file = \"100000\", format = \"domains\" }\n\
+        [[rule]]\nid = \"ads\"\ndomain = [\"list:ads\"]\naction = \"block\"\n[[rule]]";
+    long(rules).replacen("[[rule]]", list, 1)
 }
 
 /// A policy of `rules` rules of all kinds, none of which matches [`with_facts`].
@@ -81,6 +101,32 @@ fn decide(bencher: Bencher<'_, '_>, rules: usize) {
         assert_eq!(policy.decide(facts).verdict.name(), "allow");
         bencher.bench_local(|| policy.decide(black_box(facts)));
     });
+}
+
+#[divan::bench(args = [1000])]
+fn decide_with_a_list_of_100_000_names(bencher: Bencher<'_, '_>, rules: usize) {
+    let policy = load(&long_with_list(rules));
+    with_facts(|facts| bencher.bench_local(|| policy.decide(black_box(facts))));
+}
+
+/// Without a name every rule that asks for one has to be asked.
+#[divan::bench(args = [1000])]
+fn decide_without_a_name(bencher: Bencher<'_, '_>, rules: usize) {
+    let text = long_with_list(rules).replace("[default]", "[default]\non_unknown = \"allow\"");
+    let policy = load(&text);
+    with_facts(|facts| {
+        let nameless = Facts {
+            names: &[],
+            ..*facts
+        };
+        bencher.bench_local(|| policy.decide(black_box(&nameless)));
+    });
+}
+
+#[divan::bench(sample_count = 10)]
+fn load_a_list_of_100_000_names(bencher: Bencher<'_, '_>) {
+    let text = long_with_list(1);
+    bencher.bench_local(|| load(black_box(&text)));
 }
 
 #[divan::bench]
