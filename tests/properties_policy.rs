@@ -280,12 +280,12 @@ impl Case {
                 .filter(|_| known)
                 .map(|code| country(code)),
             located: if known {
-                set(&self.located)
+                set(&self.located).iter().collect()
             } else {
-                CountrySet::EMPTY
+                Default::default()
             },
             registered: None,
-            registered_in: CountrySet::EMPTY,
+            registered_in: Default::default(),
             asn: self.asn.filter(|_| known),
             operator: self
                 .operator

@@ -1,7 +1,7 @@
 //! `cordon lookup`: All jurisdiction facts of addresses.
 
 use crate::jurisdiction::{AddressFacts, Answer, Data, Says};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use std::io::{BufRead, Write};
 use std::net::IpAddr;
@@ -45,7 +45,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
 
 fn parse(text: &str) -> Result<IpAddr> {
     text.parse()
-        .with_context(|| format!("“{text}” is not an IPv4 or IPv6 address"))
+        .map_err(|_| anyhow!("“{text}” is not an IPv4 or IPv6 address"))
 }
 
 fn print(out: &mut impl Write, data: &Data, address: IpAddr, json: bool) -> Result<()> {

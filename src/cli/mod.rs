@@ -6,11 +6,13 @@
     reason = "commands read files and print their answers"
 )]
 
+mod audit;
 mod check;
 mod db;
 mod demo;
 mod exec;
 mod explain;
+mod load;
 mod lookup;
 mod policy;
 mod run;
@@ -31,6 +33,7 @@ enum Command {
     Demo(demo::Args),
     Exec(exec::Args),
     Run(run::Args),
+    Audit(audit::Args),
     Check(check::Args),
     Explain(explain::Args),
     Lookup(lookup::Args),
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Run(args) => run::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Lookup(args) => lookup::run(args),

@@ -57,3 +57,8 @@ pub(super) fn load_or_observe(path: Option<&Path>, data: &Data) -> Result<Policy
     };
     policy.context("the policy has errors")
 }
+
+/// A policy that is part of the program.
+pub(super) fn parse(name: &str, text: &str, data: &Data) -> Result<Policy> {
+    Policy::load(name, text, &data.around()).context("the policy has errors")
+}

@@ -1,1 +1,17 @@
-//! (to come)
+//! Where packets come in and go out: the TUN interface, and the memory their bytes wait in.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "its tests read what the kernel says of this process"
+)]
+#![expect(
+    clippy::disallowed_types,
+    reason = "this is the shell: it opens devices"
+)]
+
+pub mod frame;
+pub mod pcap;
+pub mod rings;
+pub mod tun;
+
+pub use rings::Rings;
+pub use tun::{Offloads, Tun};

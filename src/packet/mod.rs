@@ -8,9 +8,13 @@ pub mod edit;
 pub mod fragment;
 pub mod offload;
 mod parse;
+#[cfg(test)]
+pub(crate) mod samples;
 
 pub use offload::{Gso, Offload};
-pub use parse::{Checksum, Echo, Fragment, IcmpError, Malformed, Parsed, Tcp, Transport, Udp};
+pub use parse::{
+    Checksum, Echo, Fragment, IcmpError, MAX_LEN, Malformed, Parsed, Tcp, Transport, Udp,
+};
 
 /// IP protocol numbers (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {
@@ -22,4 +26,13 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMP for IPv6 (RFC 4443).
     pub const ICMPV6: u8 = 58;
+
+    /// IPv6 hop-by-hop options (RFC 8200, section 4.3).
+    pub(crate) const HOP_BY_HOP: u8 = 0;
+    /// IPv6 routing header (RFC 8200, section 4.4).
+    pub(crate) const ROUTING: u8 = 43;
+    /// IPv6 fragment header (RFC 8200, section 4.5).
+    pub(crate) const FRAGMENT: u8 = 44;
+    /// IPv6 destination options (RFC 8200, section 4.6).
+    pub(crate) const DESTINATION_OPTIONS: u8 = 60;
 }

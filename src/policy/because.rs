@@ -105,12 +105,12 @@ fn value(seen: &Seen<'_>, key: Key, demand: Demand) -> Option<String> {
         Key::Country | Key::OperatorCountry | Key::Jurisdiction if seen.local => {
             Some(format!("{} local", key.name()))
         }
-        Key::Country => countries(address.located).map(|list| format!("country {list}")),
+        Key::Country => countries(address.located.into()).map(|list| format!("country {list}")),
         Key::OperatorCountry => {
             countries(seen.seat().countries).map(|list| format!("operator_country {list}"))
         }
         Key::Jurisdiction => {
-            let located = countries(address.located).unwrap_or_else(|| "unknown".into());
+            let located = countries(address.located.into()).unwrap_or_else(|| "unknown".into());
             let seat = countries(seen.seat().countries).unwrap_or_else(|| "unknown".into());
             Some(format!(
                 "jurisdiction (location {located}, operator's seat {seat})"

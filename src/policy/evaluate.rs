@@ -268,7 +268,7 @@ impl<'f> Seen<'f> {
         // block of some countries does not take all anycast addresses; that is what `anycast` is for.
         let anywhere = address.anycast == Anycast::Yes && (asked.negate || !asked.stops);
         Claim {
-            countries: address.located,
+            countries: address.located.into(),
             settles: !address.located.is_empty() && !anywhere && !self.stale,
         }
     }

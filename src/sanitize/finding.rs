@@ -17,7 +17,8 @@ pub struct Finding {
     pub leak: &'static str,
     /// How sure.
     pub certainty: Certainty,
-    /// Where it lies in the payload, in bytes. What began in an earlier chunk of a stream starts at 0.
+    /// Where it lies in the payload, in bytes. What began in an earlier chunk of a stream starts at 0; what ended in one,
+    /// and is known only now, is empty at 0.
     pub span: Range<usize>,
     /// A masked sample that can be shown: `5…87`.
     pub sample: String,
@@ -37,15 +38,19 @@ pub struct Leak {
 }
 
 impl Leak {
-    /// A leak of this detector; `name` begins with the detector's.
-    pub(super) const fn new(
-        detector: &'static str,
-        name: &'static str,
-        class: Class,
-        field: &'static str,
-    ) -> Self {
+    /// A leak of the detector before the first dot of `name`.
+    pub(super) const fn new(name: &'static str, class: Class, field: &'static str) -> Self {
+        let mut length = 0;
+        let mut rest = name.as_bytes();
+        while let [byte, tail @ ..] = rest {
+            if *byte == b'.' {
+                break;
+            }
+            length += 1;
+            rest = tail;
+        }
         Self {
-            detector,
+            detector: name.split_at(length).0,
             name,
             class,
             field,

@@ -21,7 +21,7 @@ pub use secret::{Kind, MAX_NAME, MAX_SECRETS, MAX_VALUE, MIN_VALUE, Secret, Secr
 pub use vocabulary::{Term, vocabulary};
 
 use crate::time::Time;
-use dissect::Notes;
+use dissect::{Notes, Reader};
 use secret::{Cursor, Payload, Scanner};
 use std::net::{IpAddr, SocketAddr};
 
@@ -48,12 +48,16 @@ pub struct Sanitizer {
     scanner: Option<Scanner>,
 }
 
-/// What is remembered of one direction of one TCP flow.
+/// What is remembered of one direction of one TCP flow: under 100 bytes, and up to 4 KiB while a message is incomplete.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
     cursor: Option<Cursor>,
+    reader: Reader,
     position: u64,
 }
+
+/// Bytes of a stream that are searched for declared secrets after it proved to be encrypted.
+const SEALED_DEPTH: u64 = 2048;
 
 impl Sanitizer {
     /// Compiles the declared secrets. Their number and size are bounded ([`MAX_SECRETS`], [`MAX_VALUE`]); no error
@@ -86,7 +90,10 @@ impl Sanitizer {
     /// Judges the next outgoing bytes of a TCP flow before they are sent. Spans are relative to `chunk`, which begins
     /// at [`Stream::position`] as it was before the call; a value that straddles chunks is told with its last one.
     pub fn stream(&self, stream: &mut Stream, chunk: &[u8], found: &mut Vec<Finding>) {
-        if let Some(scanner) = &self.scanner {
+        stream.reader.read(chunk, found);
+        if let Some(scanner) = &self.scanner
+            && !(stream.is_sealed() && stream.position >= SEALED_DEPTH)
+        {
             let cursor = stream.cursor.get_or_insert_with(|| scanner.begin());
             scanner.scan(cursor, Payload::Chunk(chunk), found);
         }
@@ -98,6 +105,21 @@ impl Stream {
     /// Bytes judged so far.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// What the stream proved to be, once it is known.
+    pub fn reading(&self) -> Option<Reading> {
+        self.reader.reading()
+    }
+
+    /// How many of the last bytes belong to a message that is not complete, at most 4 KiB. What they hold may be told
+    /// only when the rest is there: to let nothing leave before, hold them back for a bounded time.
+    pub fn pending(&self) -> usize {
+        self.reader.pending()
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.reading().is_some_and(|reading| reading.sealed)
     }
 }
 

@@ -43,7 +43,7 @@ pub fn vocabulary() -> &'static [Term] {
         let leaks = || {
             [&SECRET]
                 .into_iter()
-                .chain(&fanout::LEAKS)
+                .chain(fanout::LEAKS)
                 .chain(dissect::leaks())
         };
         let mut terms: Vec<Term> = leaks()

@@ -105,3 +105,54 @@ fn tcp_64k_noise(bencher: Bencher<'_, '_>, secrets: usize) {
 fn tcp_64k_text(bencher: Bencher<'_, '_>, secrets: usize) {
     bulk(bencher, secrets, &text(65_536));
 }
+
+/// 300 bytes of the dissectors that do most.
+#[divan::bench(args = ["dns", "stun", "sip", "syslog", "rtcp"])]
+fn dissector_300(bencher: Bencher<'_, '_>, protocol: &str) {
+    let payload = sample(protocol);
+    let (sanitizer, mut memory, mut found) = (Sanitizer::default(), Memory::default(), Vec::new());
+    bencher.bench_local(|| {
+        found.clear();
+        sanitizer.datagram(&mut memory, &context(10), black_box(&payload), &mut found)
+    });
+    assert!(!found.is_empty());
+}
+
+fn sample(protocol: &str) -> Vec<u8> {
+    match protocol {
+        "dns" => {
+            let mut bytes =
+                b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x07example\x03com\0\0\x01\0\x01".to_vec();
+            bytes.extend(b"\0\0\x29\x10\0\0\0\0\0\x01\x04\0\x0c\x01\x00");
+            bytes.resize(bytes.len() + 256, 0);
+            bytes
+        }
+        "stun" => {
+            let mut bytes =
+                b"\0\x01\x01\x18\x21\x12\xa4\x42abcdefghijkl\0\x06\0\x09Tw5X:31e5\0\0\0".to_vec();
+            bytes.extend(b"\x80\x22\x01\x04");
+            bytes.resize(300, b'x');
+            bytes
+        }
+        "sip" => {
+            let mut bytes =
+                b"REGISTER sip:a.example SIP/2.0\r\nFrom: <sip:anne@a.example>\r\nVia: ".to_vec();
+            bytes.resize(296, b'x');
+            bytes.extend(b"\r\n\r\n");
+            bytes
+        }
+        "syslog" => {
+            let mut bytes = b"<34>Oct 11 22:14:15 annes-pc su: ".to_vec();
+            bytes.resize(300, b'x');
+            bytes
+        }
+        _ => {
+            let mut bytes = vec![
+                0x80, 201, 0, 1, 0, 0, 0, 7, 0x81, 202, 0, 72, 0, 0, 0, 7, 1, 200,
+            ];
+            bytes.resize(218, b'@');
+            bytes.resize(300, 0);
+            bytes
+        }
+    }
+}

@@ -76,18 +76,13 @@ impl Draft {
             Err(_) => None,
         };
         match country {
-            Some(country) => country_value(country),
+            Some(country) => country.number(),
             None => {
                 self.skipped += 1;
                 0
             }
         }
     }
-}
-
-/// A country as a column holds it.
-pub(super) fn country_value(country: Country) -> u32 {
-    u32::try_from(country.index() + 1).unwrap_or(0)
 }
 
 /// `174` or `AS174`.

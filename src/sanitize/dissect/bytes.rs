@@ -61,6 +61,73 @@ impl<'a> Bytes<'a> {
         Some(start..end)
     }
 
+    /// A cursor over the next `length` bytes, stepping over them.
+    pub(super) fn sub(&mut self, length: usize) -> Option<Self> {
+        let span = self.span(length)?;
+        Some(Self {
+            whole: self.whole,
+            at: span.start,
+            end: span.end,
+        })
+    }
+
+    /// The next byte, left where it is.
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.rest().first().copied()
+    }
+
+    /// The next three bytes, big-endian.
+    pub(super) fn u24(&mut self) -> Option<u32> {
+        self.array()
+            .map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
+    }
+
+    /// The next four bytes, big-endian.
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// The next four bytes, little-endian.
+    pub(super) fn u32_le(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// Steps over `length` bytes.
+    pub(super) fn skip(&mut self, length: usize) -> Option<()> {
+        self.span(length).map(|_| ())
+    }
+
+    /// Steps over these very bytes.
+    pub(super) fn tag(&mut self, expected: &[u8]) -> Option<()> {
+        self.rest().starts_with(expected).then_some(())?;
+        self.skip(expected.len())
+    }
+
+    /// Bytes not read yet.
+    pub(super) fn len(&self) -> usize {
+        self.end.saturating_sub(self.at)
+    }
+
+    /// Where the next byte lies in the payload.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The place of what is not read yet, stepping over it.
+    pub(super) fn remainder(&mut self) -> Range<usize> {
+        let span = self.at..self.end;
+        self.at = self.end;
+        span
+    }
+
+    /// The place of the bytes before the next `stop`, stepping over both.
+    pub(super) fn until(&mut self, stop: u8) -> Option<Range<usize>> {
+        let length = memchr::memchr(stop, self.rest())?;
+        let span = self.span(length)?;
+        self.skip(1)?;
+        Some(span)
+    }
+
     /// The bytes at a place of the payload.
     pub(super) fn slice(&self, span: &Range<usize>) -> &'a [u8] {
         self.whole.get(span.clone()).unwrap_or_default()
@@ -80,5 +147,17 @@ mod tests {
         assert_eq!(bytes.span(usize::MAX), None);
         assert_eq!(bytes.u8(), Some(3));
         assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn a_part_keeps_its_place_in_the_payload() {
+        let mut bytes = Bytes::new(b"..abc..");
+        bytes.skip(2);
+        let mut part = bytes.sub(3).unwrap();
+        assert_eq!(part.rest(), b"abc");
+        part.u8();
+        assert_eq!(part.span(2), Some(3..5));
+        assert_eq!(part.u8(), None);
+        assert_eq!(bytes.rest(), b"..");
     }
 }

@@ -1,16 +1,66 @@
 //! Protocols read to their last byte, tried by content and never by port.
 //!
 //! Every file has the same plan: what the protocol is and where it is specified, the leaks it can tell, a view of the
-//! bytes, what they mean, tests. A dissector consumes a datagram exactly or fails, and a failed one leaves no finding.
+//! bytes, what they mean, tests. A datagram is consumed exactly or the dissector fails; a stream is read message by
+//! message. A failed dissector leaves no finding.
 
+mod ber;
 mod bytes;
 mod notes;
+mod stream;
+mod table;
+mod text;
+
+mod bittorrent;
+mod coap;
+mod dhcp;
+mod diameter;
+mod discovery;
+mod dns;
+mod dtls;
+mod gtp;
+mod hl7;
+mod http;
+mod imap;
+mod kerberos;
+mod ldap;
+mod metrics;
+mod mqtt;
+mod netbios;
+mod ntlm;
+mod ntp;
 mod oicq;
+mod parameters;
+mod postgres;
+mod quic;
+mod radius;
+mod rdp;
+mod redis;
+mod rtcp;
+mod rtp;
 mod sd_rtn;
+mod sip;
+mod smb;
+mod smpp;
+mod snmp;
+mod socks;
+mod ssh;
+mod steam;
+mod stun;
+mod syslog;
+mod telnet;
+mod tftp;
+mod tls;
+mod tunnel;
+mod vendor;
+mod verbs;
+mod websocket;
+mod x509;
+mod xmpp;
 
 pub(super) use notes::Notes;
-
-use super::finding::Leak;
+pub(super) use stream::Reader;
+pub(super) use table::{datagram, leaks};
 
 /// What a payload proved to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,45 +71,20 @@ pub struct Reading {
     pub sealed: bool,
 }
 
-/// One protocol over datagrams.
-struct Dissector {
-    leaks: &'static [Leak],
-    read: fn(&[u8], &mut Notes<'_>) -> Option<Reading>,
-}
-
-static DATAGRAM: [Dissector; 2] = [
-    Dissector {
-        leaks: &sd_rtn::LEAKS,
-        read: sd_rtn::read,
-    },
-    Dissector {
-        leaks: &oicq::LEAKS,
-        read: oicq::read,
-    },
-];
-
-/// Reads one datagram; `None` if no dissector knows it.
-pub(super) fn datagram(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
-    DATAGRAM.iter().find_map(|dissector| {
-        let reading = (dissector.read)(payload, notes);
-        if reading.is_none() {
-            notes.discard();
-        }
-        reading
-    })
-}
-
-/// Every leak some dissector can tell.
-pub(super) fn leaks() -> impl Iterator<Item = &'static Leak> {
-    DATAGRAM.iter().flat_map(|dissector| dissector.leaks)
-}
-
 impl Reading {
     /// A protocol that can be read.
     const fn clear(protocol: &'static str) -> Self {
         Self {
             protocol,
             sealed: false,
+        }
+    }
+
+    /// A protocol that encrypts.
+    const fn sealed(protocol: &'static str) -> Self {
+        Self {
+            protocol,
+            sealed: true,
         }
     }
 }

@@ -29,6 +29,11 @@ impl<'a> Notes<'a> {
         }
     }
 
+    /// What is being read.
+    pub(super) fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
     /// A field that the protocol defines.
     pub(super) fn certain(&mut self, leak: &'static Leak, span: Range<usize>) {
         self.note(leak, Certainty::Certain, span);
@@ -39,18 +44,61 @@ impl<'a> Notes<'a> {
         self.note(leak, Certainty::Probable, span);
     }
 
-    /// A field whose value reads better as `text` than as its bytes; the text is masked like any value.
-    pub(super) fn shown(
+    /// A field that only looks like one.
+    pub(super) fn suspected(&mut self, leak: &'static Leak, span: Range<usize>) {
+        self.note(leak, Certainty::Suspected, span);
+    }
+
+    /// Reads a part of the payload with another dissector; its notes are placed in this payload.
+    pub(super) fn within<T>(
+        &mut self,
+        part: Range<usize>,
+        read: impl FnOnce(&'a [u8], &mut Notes<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let first = self.found.len();
+        let bytes = self.payload.get(part.clone()).unwrap_or_default();
+        let result = read(bytes, &mut Notes::new(bytes, self.found));
+        if result.is_none() {
+            self.found.truncate(first);
+        }
+        for finding in self.found.iter_mut().skip(first) {
+            finding.span = finding.span.start + part.start..finding.span.end + part.start;
+        }
+        result
+    }
+
+    /// Takes over what was found in decoded bytes that begin at `start` of this payload and are as long as it.
+    pub(super) fn adopt(&mut self, found: Vec<Finding>, start: usize) {
+        self.found.extend(found.into_iter().map(|mut finding| {
+            finding.span = finding.span.start + start..finding.span.end + start;
+            finding
+        }));
+    }
+
+    /// Points out a field of unknown meaning, to be compared across servers.
+    pub(super) fn opaque(&mut self, span: Range<usize>) {
+        if let Some(place) = self.opaque.get_mut(self.opaque_count) {
+            *place = (span.start, span.end);
+            self.opaque_count += 1;
+        }
+    }
+
+    /// A field whose value reads `value` once decoded; the sample shows that, masked like any value.
+    pub(super) fn decoded(
         &mut self,
         leak: &'static Leak,
         certainty: Certainty,
         span: Range<usize>,
-        text: &str,
+        value: &[u8],
     ) {
-        self.found.push(leak.at(certainty, span, text.as_bytes()));
+        self.found.push(leak.at(certainty, span, value));
     }
 
-    fn note(&mut self, leak: &'static Leak, certainty: Certainty, span: Range<usize>) {
+    /// A field of some certainty; nothing is noted of an empty one.
+    pub(super) fn note(&mut self, leak: &'static Leak, certainty: Certainty, span: Range<usize>) {
+        if span.is_empty() {
+            return;
+        }
         let value = self.payload.get(span.clone()).unwrap_or_default();
         self.found.push(leak.at(certainty, span, value));
     }
@@ -67,5 +115,42 @@ impl<'a> Notes<'a> {
             .into_iter()
             .take(self.opaque_count)
             .map(|(start, end)| start..end)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    #![allow(clippy::unwrap_used, reason = "test helpers")]
+
+    use super::*;
+    use crate::sanitize::dissect::Reading;
+    use crate::sanitize::dissect::stream::Reader;
+
+    /// What a datagram dissector tells; `None` if it does not know the payload.
+    pub(in crate::sanitize::dissect) fn found(
+        read: fn(&[u8], &mut Notes<'_>) -> Option<Reading>,
+        payload: &[u8],
+    ) -> Option<Vec<Finding>> {
+        let mut found = Vec::new();
+        read(payload, &mut Notes::new(payload, &mut found)).map(|_| found)
+    }
+
+    /// What a stream tells, as (leak, bytes), and its protocol at the end.
+    pub(in crate::sanitize::dissect) fn told(
+        stream: &[u8],
+    ) -> (Vec<(&'static str, String)>, Option<Reading>) {
+        let mut reader = Reader::default();
+        let mut found = Vec::new();
+        reader.read(stream, &mut found);
+        let told = found
+            .iter()
+            .map(|f| {
+                (
+                    f.leak,
+                    String::from_utf8_lossy(stream.get(f.span.clone()).unwrap()).into_owned(),
+                )
+            })
+            .collect();
+        (told, reader.reading())
     }
 }

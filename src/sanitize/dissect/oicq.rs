@@ -7,9 +7,9 @@ use super::{Notes, Reading};
 use crate::sanitize::class::{Certainty, Class};
 use crate::sanitize::finding::Leak;
 
-static ACCOUNT: Leak = Leak::new("oicq", "oicq.account", Class::PersonId, "account number");
+const ACCOUNT: Leak = Leak::new("oicq.account", Class::PersonId, "account number");
 
-pub(super) static LEAKS: [Leak; 1] = [ACCOUNT];
+pub(super) const LEAKS: &[Leak] = &[ACCOUNT];
 
 const START: u8 = 0x02;
 const END: u8 = 0x03;
@@ -30,10 +30,10 @@ pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
         return None;
     };
     let mut bytes = Bytes::new(payload);
-    bytes.span(3)?;
+    bytes.skip(3)?;
     let command = bytes.u16()?;
     COMMANDS.binary_search(&command).ok()?;
-    bytes.span(2)?;
+    bytes.skip(2)?;
     let span = bytes.span(4)?;
     let account = u32::from_be_bytes(*bytes.slice(&span).first_chunk()?);
     // Before the end mark; requests for a token carry the number 0.
@@ -41,7 +41,12 @@ pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
         return None;
     }
     if account != 0 {
-        notes.shown(&ACCOUNT, Certainty::Certain, span, &account.to_string());
+        notes.decoded(
+            &ACCOUNT,
+            Certainty::Certain,
+            span,
+            account.to_string().as_bytes(),
+        );
     }
     Some(Reading::clear("oicq"))
 }

@@ -14,15 +14,10 @@ use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
 
-static SERVER: Leak = Leak::new("sd-rtn", "sd-rtn.server", Class::DestMeta, "server name");
-static IDENTIFIER: Leak = Leak::new(
-    "sd-rtn",
-    "sd-rtn.identifier",
-    Class::PersonId,
-    "undocumented tag",
-);
+const SERVER: Leak = Leak::new("sd-rtn.server", Class::DestMeta, "server name");
+const IDENTIFIER: Leak = Leak::new("sd-rtn.identifier", Class::PersonId, "undocumented tag");
 
-pub(super) static LEAKS: [Leak; 2] = [SERVER, IDENTIFIER];
+pub(super) const LEAKS: &[Leak] = &[SERVER, IDENTIFIER];
 
 const CLIENT_HELLO: u8 = 0x21;
 const SERVER_HELLO: u8 = 0x23;

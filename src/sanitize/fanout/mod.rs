@@ -32,21 +32,19 @@ const VARIETY: u32 = 5;
 /// Shared bytes from which on a value is acted on.
 const ACT: usize = 16;
 
-static TOKEN: Leak = Leak::new(
-    "probe-fanout",
+const TOKEN: Leak = Leak::new(
     "probe-fanout",
     Class::SessionId,
     "token sent to several servers",
 );
-static IDENTIFIER: Leak = Leak::new(
-    "probe-fanout",
+const IDENTIFIER: Leak = Leak::new(
     "probe-fanout",
     Class::PersonId,
     "value sent to several servers",
 );
 
 /// The leaks this detector tells: one name, the class says what the value looks like.
-pub(super) static LEAKS: [Leak; 2] = [IDENTIFIER, TOKEN];
+pub(super) const LEAKS: &[Leak] = &[IDENTIFIER, TOKEN];
 
 /// How much a [`Memory`] may hold. A value is one run of eight bytes and takes about 150 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +230,7 @@ impl<'a> Marks<'a> {
             grave || total >= ACT || self.runs().any(|run| reads_as_identifier(self.slice(&run)));
         for run in self.runs() {
             let value = self.slice(&run);
-            let leak = if !reads_as_identifier(value) && looks_random(value) {
+            let leak: &Leak = if !reads_as_identifier(value) && looks_random(value) {
                 &TOKEN
             } else {
                 &IDENTIFIER

@@ -21,12 +21,7 @@ pub const MAX_VALUE: usize = 256;
 pub const MAX_NAME: usize = 64;
 
 /// The leak that a declared secret is.
-pub(super) const SECRET: Leak = Leak::new(
-    "secret",
-    "secret",
-    Class::PersonId,
-    "a value declared as secret",
-);
+pub(super) const SECRET: Leak = Leak::new("secret", Class::PersonId, "a value declared as secret");
 
 /// What a declared value is, which decides in which forms it is searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

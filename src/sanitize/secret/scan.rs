@@ -32,11 +32,21 @@ pub(in crate::sanitize) struct Scanner {
     labels: Vec<(String, Class)>,
 }
 
-/// Which four bytes can begin a pattern: a bit set by hash. It lets a search at rest skip over most bytes at a cost
-/// that does not grow with the number of patterns.
+/// Which bytes can begin a pattern: bits set by hash. It lets a search at rest skip over most bytes at a cost that does
+/// not grow with the number of patterns. Four bytes are asked first; in text these often are those of some pattern, so
+/// the first eight bytes of patterns that have them decide.
 #[derive(Debug)]
 struct Gate {
-    bits: Vec<u64>,
+    four: Bits,
+    /// The first four bytes of patterns shorter than eight.
+    short: Bits,
+    eight: Bits,
+}
+
+/// A set of hashes.
+#[derive(Debug)]
+struct Bits {
+    words: Vec<u64>,
     shift: u32,
 }
 
@@ -190,35 +200,80 @@ impl<'a> Payload<'a> {
 
 impl Gate {
     fn new(patterns: &[Vec<u8>]) -> Self {
-        // 64 bits a pattern keep the share of false alarms near one in 64, 32 KiB bound the table.
-        let width = (patterns.len().max(1).ilog2() + 7).clamp(12, 18);
         let mut gate = Self {
-            bits: vec![0; 1 << (width - 6)],
-            shift: 32 - width,
+            four: Bits::new(patterns.len()),
+            short: Bits::new(patterns.len()),
+            eight: Bits::new(patterns.len()),
         };
-        for prefix in patterns.iter().filter_map(|pattern| pattern.first_chunk()) {
-            let bit = gate.hash(*prefix);
-            if let Some(word) = gate.bits.get_mut(bit >> 6) {
-                *word |= 1 << (bit & 63);
+        for pattern in patterns {
+            if let Some(prefix) = pattern.first_chunk() {
+                gate.four.insert(four(*prefix));
+                match pattern.first_chunk() {
+                    Some(longer) => gate.eight.insert(eight(*longer)),
+                    None => gate.short.insert(four(*prefix)),
+                }
             }
         }
         gate
     }
 
-    fn hash(&self, prefix: [u8; SHORTEST]) -> usize {
-        (u32::from_le_bytes(prefix).wrapping_mul(0x9e37_79b1) >> self.shift) as usize
-    }
-
     /// The first place from `at` on where a pattern may begin; the last three bytes always may.
     fn skip(&self, bytes: &[u8], at: usize) -> usize {
-        let rest = bytes.get(at..).unwrap_or_default();
-        let stop = rest.array_windows::<SHORTEST>().position(|prefix| {
-            let bit = self.hash(*prefix);
-            self.bits
-                .get(bit >> 6)
-                .is_some_and(|word| word >> (bit & 63) & 1 == 1)
-        });
-        at + stop.unwrap_or(rest.len().saturating_sub(SHORTEST - 1))
+        let mut from = at;
+        loop {
+            let rest = bytes.get(from..).unwrap_or_default();
+            let Some(next) = rest
+                .array_windows::<SHORTEST>()
+                .position(|prefix| self.four.contains(four(*prefix)))
+            else {
+                return from + rest.len().saturating_sub(SHORTEST - 1);
+            };
+            from += next;
+            let rest = bytes.get(from..).unwrap_or_default();
+            let passes = match (rest.first_chunk(), rest.first_chunk()) {
+                (Some(prefix), Some(longer)) => {
+                    self.short.contains(four(*prefix)) || self.eight.contains(eight(*longer))
+                }
+                _ => true,
+            };
+            if passes {
+                return from;
+            }
+            from += 1;
+        }
+    }
+}
+
+fn four(prefix: [u8; SHORTEST]) -> u32 {
+    u32::from_le_bytes(prefix).wrapping_mul(0x9e37_79b1)
+}
+
+fn eight(prefix: [u8; 8]) -> u32 {
+    (u64::from_le_bytes(prefix).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+impl Bits {
+    /// 64 bits an entry keep the share of false alarms near one in 64; 32 KiB bound the table.
+    fn new(entries: usize) -> Self {
+        let width = (entries.max(1).ilog2() + 7).clamp(12, 18);
+        Self {
+            words: vec![0; 1 << (width - 6)],
+            shift: 32 - width,
+        }
+    }
+
+    fn insert(&mut self, hash: u32) {
+        let bit = hash >> self.shift;
+        if let Some(word) = self.words.get_mut((bit >> 6) as usize) {
+            *word |= 1 << (bit & 63);
+        }
+    }
+
+    fn contains(&self, hash: u32) -> bool {
+        let bit = hash >> self.shift;
+        self.words
+            .get((bit >> 6) as usize)
+            .is_some_and(|word| word >> (bit & 63) & 1 == 1)
     }
 }
 

@@ -1,0 +1,231 @@
+//! Memory for the TCP terminator's rings: reserved at once, committed page by page as it is written to.
+//!
+//! A socket of the terminator keeps its rings as long as it lives, so sockets are recycled whole: a socket that ends
+//! is put aside with its rings, whose pages are given back meanwhile ([`Rings::idle`]), and taken up again for another
+//! flow ([`Rings::revive`]). Addresses are cheap; what counts against the budget is the room of the rings in use.
+#![expect(
+    unsafe_code,
+    reason = "memory that outlives every borrow, and giving its pages back, has no safe interface"
+)]
+
+use crate::stack::Ring;
+use anyhow::{Context, Result, ensure};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw, UncheckedAdvice};
+use std::collections::HashMap;
+
+/// Address space is reserved in pieces of this many bytes, or of one ring if that is larger.
+const CHUNK: usize = 64 << 20;
+
+/// The rings of one shard.
+#[derive(Debug)]
+pub struct Rings {
+    budget: usize,
+    in_use: usize,
+    page: usize,
+    chunks: Vec<Chunk>,
+    lent: HashMap<u32, Place, foldhash::fast::FixedState>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// Never unmapped: slices of it are out for ever.
+    map: std::mem::ManuallyDrop<MmapRaw>,
+    used: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    chunk: usize,
+    offset: usize,
+    len: usize,
+    idle: bool,
+}
+
+impl Rings {
+    /// Rings that may have up to `budget` bytes of room in use at a time.
+    ///
+    /// # Errors
+    /// If the system does not tell its page size.
+    pub fn new(budget: usize) -> Result<Self> {
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?
+            .and_then(|size| usize::try_from(size).ok())
+            .context("the system does not tell its page size")?;
+        Ok(Self {
+            budget,
+            in_use: 0,
+            page,
+            chunks: Vec::new(),
+            lent: HashMap::default(),
+        })
+    }
+
+    /// Room of the rings in use, in bytes.
+    pub const fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// Finds `len` bytes that nobody has.
+    fn place(&mut self, len: usize) -> Option<(usize, usize)> {
+        if let Some(last) = self.chunks.last()
+            && last.map.len() - last.used >= len
+        {
+            return Some((self.chunks.len() - 1, last.used));
+        }
+        let map = reserve(len.max(CHUNK)).ok()?;
+        let map = std::mem::ManuallyDrop::new(map);
+        self.chunks.push(Chunk { map, used: 0 });
+        Some((self.chunks.len() - 1, 0))
+    }
+}
+
+/// Address space without memory behind it.
+fn reserve(len: usize) -> Result<MmapRaw> {
+    ensure!(len > 0, "no room to reserve");
+    let map: MmapMut = MmapOptions::new()
+        .len(len)
+        .no_reserve_swap()
+        .map_anon()
+        .context("cannot reserve memory for TCP")?;
+    // Huge pages would commit 2 MiB for the first byte of a ring. Kernels without them refuse the advice, rightly.
+    let _ = map.advise(Advice::NoHugePage);
+    Ok(MmapRaw::from(map))
+}
+
+impl crate::stack::Rings for Rings {
+    /// A fresh ring of at least `len` bytes, rounded up to whole pages; `None` if that is beyond the budget or the
+    /// system has no more room. A smaller ring may still be had.
+    fn take(&mut self, len: usize) -> Option<Ring> {
+        let len = len.max(1).checked_next_multiple_of(self.page)?;
+        if len > self.budget.checked_sub(self.in_use)? {
+            return None;
+        }
+        let id = u32::try_from(self.lent.len()).ok()?;
+        let (index, offset) = self.place(len)?;
+        let chunk = self.chunks.get_mut(index)?;
+        // SAFETY: the chunk is mapped readable and writable, private to this process, and never unmapped, so the bytes
+        // live for ever. `used` only grows, so no two rings share a byte, and `place` made sure that
+        // `offset + len` lies within the chunk. Anonymous memory is all zeros, which are valid bytes.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(chunk.map.as_mut_ptr().add(offset), len) };
+        chunk.used = offset + len;
+        let idle = false;
+        self.lent.insert(
+            id,
+            Place {
+                chunk: index,
+                offset,
+                len,
+                idle,
+            },
+        );
+        self.in_use += len;
+        Some(Ring { id, bytes })
+    }
+
+    /// What the ring holds is worthless now: its pages go back to the system and it no longer counts as in use. Its
+    /// holder keeps it, and finds zeros in it.
+    ///
+    /// Call it only while nobody is reading or writing the ring, that is, from the loop that owns the socket and
+    /// between two calls into it.
+    fn idle(&mut self, id: u32) {
+        let Some(place) = self.lent.get_mut(&id).filter(|place| !place.idle) else {
+            return;
+        };
+        let Some(chunk) = self.chunks.get(place.chunk) else {
+            return;
+        };
+        // SAFETY: the range lies within a private anonymous mapping that is never unmapped, and holds nothing but one
+        // ring's bytes. MADV_DONTNEED makes it zeros at once and for good (MADV_FREE would do so at any later time,
+        // under the holder's hands). Zeros are valid bytes, so to the holder it is as if it had cleared the ring
+        // itself. The compiler cannot have kept a byte across this call: the address has been given to the kernel,
+        // and no slice of the ring is an argument of any function that is running (see above).
+        let result = unsafe {
+            chunk
+                .map
+                .unchecked_advise_range(UncheckedAdvice::DontNeed, place.offset, place.len)
+        };
+        // Failing to give pages back costs memory, not correctness: then the ring goes on counting as in use.
+        if result.is_ok() {
+            place.idle = true;
+            self.in_use = self.in_use.saturating_sub(place.len);
+        }
+    }
+
+    /// An idle ring is about to be used again. `false` if that is beyond the budget; it is idle still, then.
+    fn revive(&mut self, id: u32) -> bool {
+        let Some(place) = self.lent.get_mut(&id) else {
+            return false;
+        };
+        if place.idle {
+            if place.len > self.budget.saturating_sub(self.in_use) {
+                return false;
+            }
+            place.idle = false;
+            self.in_use += place.len;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::Rings as _;
+
+    /// Resident bytes of the process (`/proc/self/statm`, second field, in pages).
+    fn resident() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
+    }
+
+    #[test]
+    fn rings_do_not_overlap_and_are_whole_pages() {
+        let mut rings = Rings::new(1 << 20).unwrap();
+        let a = rings.take(5000).unwrap();
+        let b = rings.take(1).unwrap();
+        assert_eq!((a.bytes.len(), b.bytes.len()), (8192, 4096));
+        a.bytes.fill(0xaa);
+        assert!(b.bytes.iter().all(|byte| *byte == 0));
+        b.bytes.fill(0xbb);
+        assert!(a.bytes.iter().all(|byte| *byte == 0xaa));
+        assert_ne!(a.id, b.id);
+        assert_eq!(rings.in_use(), 12_288);
+    }
+
+    #[test]
+    fn the_budget_counts_rings_in_use_only() {
+        let mut rings = Rings::new(3 * 4096).unwrap();
+        let a = rings.take(2 * 4096).unwrap();
+        assert!(rings.take(2 * 4096).is_none());
+        let b = rings.take(4096).unwrap();
+        assert!(rings.take(1).is_none());
+        rings.idle(a.id);
+        rings.idle(a.id);
+        assert_eq!(rings.in_use(), 4096);
+        let c = rings.take(2 * 4096).unwrap();
+        assert!(!rings.revive(a.id), "the budget is used up");
+        rings.idle(c.id);
+        assert!(rings.revive(a.id));
+        assert!(rings.revive(a.id) && rings.revive(b.id));
+        assert_eq!(rings.in_use(), 3 * 4096);
+        assert!(!rings.revive(99));
+    }
+
+    #[test]
+    fn memory_is_committed_by_writing_and_given_back_by_idling() {
+        const LEN: usize = 96 << 20;
+        let mut rings = Rings::new(1 << 30).unwrap();
+        let before = resident();
+        let ring = rings.take(LEN).unwrap();
+        // Other tests of this process allocate meanwhile, but not by tens of megabytes.
+        assert!(resident() < before + LEN / 2, "taking a ring commits it");
+        ring.bytes.fill(7);
+        assert!(resident() > before + LEN / 2);
+        rings.idle(ring.id);
+        assert!(resident() < before + LEN / 2, "idling keeps the pages");
+        assert!(ring.bytes.iter().all(|byte| *byte == 0));
+        ring.bytes[0] = 1;
+        assert_eq!(ring.bytes[..2], [1, 0]);
+    }
+}

@@ -1,0 +1,208 @@
+//! What a capture shows: its flows, and what each gave away. The same sanitizer as the live gate's, driven by the
+//! capture's own clock.
+
+mod assembly;
+mod fanout;
+mod flow;
+
+pub use fanout::Fanout;
+pub use flow::{Flow, Key, Told};
+
+use crate::link::frame::Seen;
+use crate::sanitize::{Context, Finding, Memory, Sanitizer};
+use crate::time::Time;
+use fanout::Recent;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// A flow silent for this long is over; what comes later is a new one.
+const IDLE: Duration = Duration::from_secs(600);
+/// Most flows under way; beyond that those silent for longest are taken as over.
+const MOST_FLOWS: usize = 100_000;
+
+/// A capture being audited.
+#[derive(Debug)]
+pub struct Audit {
+    sanitizer: Sanitizer,
+    memory: Memory,
+    flows: HashMap<Key, Flow>,
+    recent: Recent,
+    fanouts: Vec<Fanout>,
+    found: Vec<Finding>,
+    swept: Time,
+}
+
+impl Audit {
+    /// An audit that has seen nothing.
+    pub fn new(sanitizer: Sanitizer) -> Self {
+        Self {
+            sanitizer,
+            memory: Memory::default(),
+            flows: HashMap::new(),
+            recent: Recent::default(),
+            fanouts: Vec::new(),
+            found: Vec::new(),
+            swept: Time::default(),
+        }
+    }
+
+    /// Takes the packet of a frame. `blocked` says whether the policy blocks the jurisdiction of an address. `over` is
+    /// called with every flow that is over by then.
+    pub fn packet(
+        &mut self,
+        (number, at): (u64, Time),
+        seen: &Seen<'_>,
+        mut blocked: impl FnMut(SocketAddr) -> bool,
+        mut over: impl FnMut(Flow),
+    ) {
+        self.sweep(at, &mut over);
+        let (key, from_opener) = self.key(seen);
+        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at));
+        flow.packets += 1;
+        flow.bytes += seen.length as u64;
+        flow.last = flow.last.max(at);
+        if !from_opener {
+            return;
+        }
+        match seen.segment {
+            Some(segment) => {
+                if segment.syn {
+                    flow.opener.start(segment.sequence.wrapping_add(1));
+                }
+                let (sanitizer, found) = (&self.sanitizer, &mut self.found);
+                let Flow { opener, stream, .. } = flow;
+                let mut told: Vec<(u64, Vec<u8>, Vec<Finding>)> = Vec::new();
+                opener.take(segment.sequence, seen.payload, number, |number, bytes| {
+                    sanitizer.stream(stream, bytes, found);
+                    if !found.is_empty() {
+                        told.push((number, bytes.to_vec(), std::mem::take(found)));
+                    }
+                });
+                for (number, bytes, found) in told {
+                    flow.tell((number, at), &bytes, &found);
+                }
+                flow.reading = flow.stream.reading().or(flow.reading);
+            }
+            None if key.protocol == UDP && !seen.payload.is_empty() => {
+                self.datagram(key, (number, at), seen.payload, blocked(key.destination));
+            }
+            None => {}
+        }
+    }
+
+    fn datagram(&mut self, key: Key, (number, at): (u64, Time), payload: &[u8], blocked: bool) {
+        let Some(flow) = self.flows.get_mut(&key) else {
+            return;
+        };
+        let context = Context {
+            client: key.source.ip(),
+            sport: key.source.port(),
+            remote: key.destination,
+            index: flow.index,
+            now: at,
+            blocked,
+        };
+        flow.index = flow.index.saturating_add(1);
+        let reading = self
+            .sanitizer
+            .datagram(&mut self.memory, &context, payload, &mut self.found);
+        flow.reading = reading.or(flow.reading);
+        self.recent.remember(key, (number, at), payload);
+        flow.tell((number, at), payload, &self.found);
+        let shared = |finding: &&Finding| finding.detector == "probe-fanout";
+        for finding in self.found.iter().filter(shared) {
+            let value = payload.get(finding.span.clone()).unwrap_or_default();
+            let before =
+                self.recent
+                    .fan_out(key, (number, at), (value, finding), &mut self.fanouts);
+            for (key, number) in before {
+                if let Some(flow) = self.flows.get_mut(key) {
+                    flow.leaked.push(*number);
+                }
+            }
+        }
+        self.found.clear();
+    }
+
+    /// Everything that is not over yet, in the order in which it began, and all fan-outs.
+    pub fn finish(mut self, over: impl FnMut(Flow)) -> Vec<Fanout> {
+        let mut rest: Vec<Flow> = self.flows.drain().map(|(_, flow)| flow).collect();
+        rest.sort_by_key(|flow| (flow.first, flow.key));
+        rest.into_iter().for_each(over);
+        self.fanouts
+    }
+
+    /// The flow of a packet, and whether its opener sent it.
+    fn key(&self, seen: &Seen<'_>) -> (Key, bool) {
+        let forward = Key {
+            protocol: seen.protocol,
+            source: seen.source,
+            destination: seen.destination,
+        };
+        let backward = Key {
+            source: seen.destination,
+            destination: seen.source,
+            ..forward
+        };
+        let opening = seen
+            .segment
+            .is_some_and(|segment| segment.syn && !segment.ack);
+        if self.flows.contains_key(&forward) || opening {
+            return (forward, true);
+        }
+        if self.flows.contains_key(&backward) {
+            return (backward, false);
+        }
+        // An unknown flow in its middle: a second SYN, or a server's port, tells who opened it.
+        let answer = seen.segment.is_some_and(|segment| segment.syn)
+            || (seen.source.port() < 1024
+                && seen.destination.port() >= 1024
+                && seen.protocol == TCP);
+        if answer {
+            (backward, false)
+        } else {
+            (forward, true)
+        }
+    }
+
+    /// Hands out flows that have been silent for long.
+    fn sweep(&mut self, now: Time, over: &mut impl FnMut(Flow)) {
+        let full = self.flows.len() >= MOST_FLOWS;
+        if now.since(self.swept) < Duration::from_secs(10) && !full {
+            return;
+        }
+        self.swept = now;
+        let idle = if full { IDLE / 60 } else { IDLE };
+        let mut gone: Vec<Key> = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| now.since(flow.last) > idle)
+            .map(|(key, _)| *key)
+            .collect();
+        if gone.is_empty() && full {
+            let mut all: Vec<(Time, Key)> = self
+                .flows
+                .iter()
+                .map(|(key, flow)| (flow.last, *key))
+                .collect();
+            all.sort_unstable();
+            gone = all
+                .into_iter()
+                .take(MOST_FLOWS / 4)
+                .map(|(_, key)| key)
+                .collect();
+        }
+        gone.sort_unstable();
+        for key in gone {
+            if let Some(flow) = self.flows.remove(&key) {
+                over(flow);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

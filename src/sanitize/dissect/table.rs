@@ -1,0 +1,116 @@
+//! The list of dissectors, and the order in which they are tried: strong marks first, weak ones last.
+
+use super::stream::{Opening, Step};
+use super::*;
+use crate::sanitize::finding::Leak;
+
+/// One protocol over datagrams.
+struct Datagrams {
+    leaks: &'static [Leak],
+    read: fn(&[u8], &mut Notes<'_>) -> Option<Reading>,
+}
+
+/// One protocol over streams.
+pub(super) struct Streams {
+    /// Its name.
+    pub(super) protocol: &'static str,
+    leaks: &'static [Leak],
+    /// Whether a stream that begins with these bytes is of this protocol.
+    pub(super) open: fn(&[u8]) -> Opening,
+    /// Reads one message from the front of what is not read yet. The number is the protocol's own phase, 0 at first.
+    pub(super) step: fn(&mut u8, &[u8], &mut Notes<'_>) -> Step,
+}
+
+macro_rules! datagrams {
+    ($($module:ident :: $read:ident),* $(,)?) => {
+        &[$(Datagrams { leaks: $module::LEAKS, read: $module::$read }),*]
+    };
+}
+
+macro_rules! streams {
+    ($($protocol:literal => $module:ident),* $(,)?) => {
+        &[$(Streams {
+            protocol: $protocol,
+            leaks: $module::LEAKS,
+            open: $module::open,
+            step: $module::step,
+        }),*]
+    };
+}
+
+static DATAGRAM: &[Datagrams] = datagrams![
+    tunnel::read,
+    stun::read,
+    quic::read,
+    dtls::read,
+    dhcp::read,
+    dhcp::read_v6,
+    sd_rtn::read,
+    oicq::read,
+    steam::read,
+    snmp::read,
+    kerberos::read,
+    ldap::read,
+    sip::read,
+    discovery::read,
+    vendor::read,
+    bittorrent::read,
+    syslog::read,
+    dns::read,
+    netbios::read,
+    radius::read,
+    tftp::read,
+    ntp::read,
+    gtp::read,
+    metrics::read,
+    rtcp::read,
+    coap::read,
+    rtp::read,
+];
+
+/// Protocols over streams.
+pub(super) static STREAM: &[Streams] = streams![
+    "tls" => tls,
+    "ssh" => ssh,
+    "http" => http,
+    "websocket" => websocket,
+    "sip" => sip,
+    "xmpp" => xmpp,
+    "stun" => stun,
+    "mqtt" => mqtt,
+    "ldap" => ldap,
+    "kerberos" => kerberos,
+    "rdp" => rdp,
+    "smb" => smb,
+    "postgres" => postgres,
+    "redis" => redis,
+    "socks" => socks,
+    "bittorrent" => bittorrent,
+    "hl7" => hl7,
+    "smpp" => smpp,
+    "diameter" => diameter,
+    "telnet" => telnet,
+    "imap" => imap,
+    "verbs" => verbs,
+    "syslog" => syslog,
+    "dns" => dns,
+    "metrics" => metrics,
+];
+
+/// Reads one datagram; `None` if no dissector knows it.
+pub(in crate::sanitize) fn datagram(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+    DATAGRAM.iter().find_map(|dissector| {
+        let reading = (dissector.read)(payload, notes);
+        if reading.is_none() {
+            notes.discard();
+        }
+        reading
+    })
+}
+
+/// Every leak some dissector can tell.
+pub(in crate::sanitize) fn leaks() -> impl Iterator<Item = &'static Leak> {
+    let datagrams = DATAGRAM.iter().flat_map(|dissector| dissector.leaks);
+    let streams = STREAM.iter().flat_map(|dissector| dissector.leaks);
+    datagrams.chain(streams).chain(parameters::LEAKS)
+}

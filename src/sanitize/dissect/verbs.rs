@@ -1,0 +1,290 @@
+//! Protocols of one verb a line: SMTP (RFC 5321), POP3 (RFC 1939), FTP (RFC 959), IRC (RFC 2812). They share verbs such
+//! as `USER` and `PASS`, so they share a dissector; a leak is named after the protocol where the verb tells it, and
+//! `login` where it does not.
+
+use super::Notes;
+use super::stream::{Opening, Step};
+use super::text;
+use crate::sanitize::class::Class;
+use crate::sanitize::finding::Leak;
+use std::ops::Range;
+
+const USER: Leak = Leak::new("login.user", Class::PersonId, "user");
+const PASSWORD: Leak = Leak::new("login.password", Class::Credential, "password");
+const TOKEN: Leak = Leak::new("login.authentication", Class::Credential, "authentication");
+const MAIL: Leak = Leak::new("smtp.address", Class::PersonId, "sender or recipient");
+const HELLO: Leak = Leak::new("smtp.host", Class::HostName, "name in the greeting");
+const TEXT: Leak = Leak::new("smtp.message", Class::Content, "mail");
+const NICK: Leak = Leak::new("irc.person", Class::PersonId, "nick or user");
+const CHANNEL: Leak = Leak::new("irc.channel", Class::ChannelId, "channel");
+const SPOKEN: Leak = Leak::new("irc.message", Class::Content, "message");
+const FILE: Leak = Leak::new("ftp.file", Class::ContentId, "file");
+
+pub(super) const LEAKS: &[Leak] = &[
+    USER, PASSWORD, TOKEN, MAIL, HELLO, TEXT, NICK, CHANNEL, SPOKEN, FILE,
+];
+
+/// Phases: a verb is next; the answer to a challenge; the lines of a mail.
+const VERB: u8 = 0;
+const ANSWER: u8 = 1;
+const DATA: u8 = 2;
+
+/// Verbs that open a conversation of one of the protocols.
+const OPENERS: [&[u8]; 26] = [
+    b"EHLO",
+    b"HELO",
+    b"LHLO",
+    b"USER",
+    b"PASS",
+    b"AUTH",
+    b"APOP",
+    b"CAPA",
+    b"STLS",
+    b"NICK",
+    b"CAP",
+    b"STARTTLS",
+    b"QUIT",
+    b"FEAT",
+    b"SYST",
+    b"HOST",
+    b"OPTS",
+    b"CLNT",
+    b"NOOP",
+    b"MODE",
+    b"STAT",
+    b"RSET",
+    b"MAIL",
+    b"PBSZ",
+    b"LANG",
+    b"WEBIRC",
+];
+
+pub(super) fn open(stream: &[u8]) -> Opening {
+    let end = stream.iter().position(|byte| b" \r\n".contains(byte));
+    let verb = stream
+        .get(..end.unwrap_or(stream.len()))
+        .unwrap_or_default();
+    let known = |verb: &[u8]| {
+        OPENERS
+            .iter()
+            .any(|opener| opener.eq_ignore_ascii_case(verb))
+    };
+    match end {
+        Some(_) if known(verb) => Opening::Yes,
+        None if OPENERS.iter().any(|opener| {
+            opener
+                .get(..verb.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(verb))
+        }) =>
+        {
+            Opening::Perhaps
+        }
+        _ => Opening::No,
+    }
+}
+
+pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
+    if let [0x16, 3, ..] = unread {
+        return Step::Switch;
+    }
+    let line = text::line(unread);
+    let (bytes, taken) = line.map_or((unread, None), |(line, taken)| (line, Some(taken)));
+    let next = match *phase {
+        DATA if bytes == b"." => VERB,
+        DATA => {
+            notes.certain(&TEXT, 0..bytes.len());
+            DATA
+        }
+        ANSWER if !is_verb(bytes) => {
+            notes.certain(&TOKEN, text::trimmed(bytes, 0));
+            ANSWER
+        }
+        _ => tell(bytes, notes),
+    };
+    match taken {
+        None => Step::Wait,
+        Some(taken) => {
+            *phase = next;
+            Step::Took(taken)
+        }
+    }
+}
+
+/// Whether a line after a challenge is a command again: answers are one word of base64.
+fn is_verb(line: &[u8]) -> bool {
+    const VERBS: [&[u8]; 12] = [
+        b"MAIL ", b"RCPT ", b"EHLO ", b"HELO ", b"QUIT", b"STAT", b"LIST", b"RSET", b"NOOP",
+        b"AUTH ", b"RETR ", b"USER ",
+    ];
+    VERBS.iter().any(|verb| {
+        line.get(..verb.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(verb))
+    })
+}
+
+/// Tells one command and says what its next line is.
+fn tell(line: &[u8], notes: &mut Notes<'_>) -> u8 {
+    // An IRC message may begin with its sender.
+    let mut words = text::words(line, 0).skip_while(|(_, word)| word.starts_with(b":"));
+    let Some((verb_span, verb)) = words.next() else {
+        return VERB;
+    };
+    let rest = text::trimmed(line.get(verb_span.end..).unwrap_or_default(), verb_span.end);
+    let is = |known: &[&[u8]]| known.iter().any(|known| known.eq_ignore_ascii_case(verb));
+    if is(&[b"PASS"]) {
+        notes.certain(&PASSWORD, rest);
+    } else if is(&[b"USER"]) {
+        user(line, rest, notes);
+    } else if is(&[b"AUTH", b"AUTHENTICATE", b"APOP"]) {
+        return authenticate(verb, words, notes);
+    } else if is(&[b"EHLO", b"HELO", b"LHLO"]) {
+        notes.certain(&HELLO, rest);
+    } else if is(&[b"MAIL", b"RCPT", b"VRFY"]) {
+        if let Some(address) = text::between(line, 0, b"<", b">") {
+            notes.certain(&MAIL, address);
+        }
+    } else if is(&[b"DATA"]) {
+        return DATA;
+    } else if is(&[b"NICK", b"OPER", b"WEBIRC"]) {
+        notes.certain(&NICK, rest);
+    } else if is(&[b"JOIN", b"PART"]) {
+        notes.certain(&CHANNEL, rest);
+    } else if is(&[b"PRIVMSG", b"NOTICE"]) {
+        spoken(line, rest, notes);
+    } else if is(&[b"STOR", b"RETR", b"APPE"]) && !line.ends_with(b"\0") && !is_number(line, &rest)
+    {
+        notes.certain(&FILE, rest);
+    }
+    VERB
+}
+
+/// IRC gives four parameters, the last the full name; the others one.
+fn user(line: &[u8], rest: Range<usize>, notes: &mut Notes<'_>) {
+    let parameters = line.get(rest.clone()).unwrap_or_default();
+    let leak: &Leak = if text::words(parameters, 0).count() >= 4 {
+        &NICK
+    } else {
+        &USER
+    };
+    notes.certain(leak, rest);
+}
+
+/// `AUTH mechanism [answer]`; `AUTH TLS` of FTP asks for encryption; `APOP user digest`.
+fn authenticate<'a>(
+    verb: &[u8],
+    mut words: impl Iterator<Item = (Range<usize>, &'a [u8])>,
+    notes: &mut Notes<'_>,
+) -> u8 {
+    let Some((span, mechanism)) = words.next() else {
+        return VERB;
+    };
+    if [&b"TLS"[..], b"SSL", b"TLS-C", b"TLS-P"]
+        .iter()
+        .any(|tls| tls.eq_ignore_ascii_case(mechanism))
+    {
+        return VERB;
+    }
+    if verb.eq_ignore_ascii_case(b"APOP") {
+        notes.certain(&USER, span);
+    }
+    if let Some((answer, _)) = words.next() {
+        notes.certain(&TOKEN, answer);
+    }
+    ANSWER
+}
+
+fn spoken(line: &[u8], rest: Range<usize>, notes: &mut Notes<'_>) {
+    let parameters = line.get(rest.clone()).unwrap_or_default();
+    let Some(blank) = memchr::memchr(b' ', parameters) else {
+        return;
+    };
+    let target = rest.start..rest.start + blank;
+    let leak: &Leak = if matches!(parameters.first(), Some(b'#' | b'&')) {
+        &CHANNEL
+    } else {
+        &NICK
+    };
+    notes.certain(leak, target);
+    notes.certain(&SPOKEN, rest.start + blank + 1..rest.end);
+}
+
+/// POP3 retrieves by number.
+fn is_number(line: &[u8], span: &Range<usize>) -> bool {
+    line.get(span.clone())
+        .is_some_and(|word| word.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::notes::testing::told;
+    use crate::sanitize::dissect::stream::Reader;
+
+    #[test]
+    fn user_and_password_are_told_in_any_case_of_the_verb() {
+        assert_eq!(
+            told(b"user anne\r\nPass secret\r\nSTOR diary.txt\r\nRETR 1\r\n").0,
+            [
+                ("login.user", "anne".to_owned()),
+                ("login.password", "secret".to_owned()),
+                ("ftp.file", "diary.txt".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn answers_on_later_lines_are_credentials() {
+        let (told, _) = told(b"EHLO pc-1\r\nAUTH LOGIN\r\nYW5uZQ==\r\nc2VjcmV0\r\nMAIL FROM:<a@x>\r\nDATA\r\nhello\r\n.\r\nQUIT\r\n");
+        let leaks: Vec<_> = told.into_iter().map(|(leak, _)| leak).collect();
+        assert_eq!(
+            leaks,
+            [
+                "smtp.host",
+                "login.authentication",
+                "login.authentication",
+                "smtp.address",
+                "smtp.message"
+            ]
+        );
+    }
+
+    #[test]
+    fn encryption_asked_for_is_no_credential() {
+        let (told, reading) = told(b"AUTH TLS\r\n\x16\x03\x01\x00\x01\x00\x17\x03\x03");
+        assert_eq!(told, []);
+        assert!(reading.unwrap().sealed);
+    }
+
+    #[test]
+    fn chat_tells_person_channel_and_message() {
+        let (told, _) = told(
+            b"NICK anne\r\nUSER anne 0 * :Anne D\r\nJOIN #room\r\nPRIVMSG #room :hi there\r\n",
+        );
+        let leaks: Vec<_> = told.into_iter().map(|(leak, _)| leak).collect();
+        assert_eq!(
+            leaks,
+            [
+                "irc.person",
+                "irc.person",
+                "irc.channel",
+                "irc.channel",
+                "irc.message"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unfinished_password_is_told_before_its_line_ends() {
+        let mut reader = Reader::default();
+        let mut found = Vec::new();
+        reader.read(b"USER anne\r\nPASS sec", &mut found);
+        assert_eq!(
+            found.last().map(|f| (f.leak, f.span.clone())),
+            Some(("login.password", 16..19))
+        );
+        reader.read(b"ret\r\n", &mut found);
+        assert_eq!(
+            found.last().map(|f| (f.leak, f.span.clone())),
+            Some(("login.password", 0..3))
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! What each fuzz target does with its bytes. `tests/fuzz_corpus.rs` replays the corpus through the same functions.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a panic is how a fuzz target reports"
+)]
+
+#[path = "bodies/fragment.rs"]
+mod fragment;
+#[path = "bodies/packet.rs"]
+mod packet;
+
+/// A function that panics if the bytes show a fault.
+pub(crate) type Body = fn(&[u8]);
+
+/// All targets; each has its corpus in `corpus/<name>/`.
+pub(crate) const TARGETS: &[(&str, Body)] = &[("packet", packet::run), ("fragment", fragment::run)];
