@@ -1,7 +1,7 @@
 //! Policies and the data they refer to, from files.
 
 use crate::jurisdiction::{self, Groups};
-use crate::policy::{LoadError, Policy, Surroundings};
+use crate::policy::{Files, LoadError, Policy, Surroundings};
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -36,7 +36,17 @@ impl Data {
 pub(super) fn load(path: &Path, data: &Data) -> Result<Result<Policy, LoadError>> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    Ok(Policy::load(&name, &text, &data.around()))
+    Ok(Policy::load_with(&name, &text, &data.around(), &Disk))
+}
+
+/// Files by their paths; those that a policy names stand beside it.
+#[derive(Debug)]
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(path).map_err(|error| error.to_string())
+    }
 }
 
 /// The policy in a file, or the default one.
