@@ -58,6 +58,7 @@ mod websocket;
 mod x509;
 mod xmpp;
 
+pub(super) use dns::is_signed as is_signed_dns;
 pub(super) use notes::Notes;
 pub(super) use stream::Reader;
 pub(super) use table::{datagram, leaks};
