@@ -112,6 +112,9 @@ impl Sanitizer {
         }
         let mut notes = Notes::new(payload, found);
         let reading = dissect::datagram(payload, &mut notes);
+        if reading.is_none() {
+            dissect::unknown(payload, &mut notes);
+        }
         let parts = fanout::parts(reading, notes);
         memory.judge(context, payload, parts, found);
         reading
@@ -168,7 +171,7 @@ mod tests {
         }
     }
 
-    const PING: &[u8] = b"ping seq=1 uid=512345687 room=M5xk2Rj9";
+    const PING: &[u8] = b"ping seq=1 n=512345687 r=M5xk2Rj9";
 
     #[test]
     fn a_declared_number_is_told_at_the_first_ping() {

@@ -135,7 +135,7 @@ pub(super) fn pair(name: &[u8], value: &[u8], span: Range<usize>, notes: &mut No
         b"true",
         b"false",
     ];
-    if empty.iter().any(|empty| empty.eq_ignore_ascii_case(value)) {
+    if value.len() < 2 || empty.iter().any(|empty| empty.eq_ignore_ascii_case(value)) {
         return;
     }
     if let Some(leak) = meaning(name) {
