@@ -283,10 +283,10 @@ impl Case {
             located: if known {
                 set(&self.located).iter().collect()
             } else {
-                Default::default()
+                FewCountries::default()
             },
             registered: None,
-            registered_in: Default::default(),
+            registered_in: FewCountries::default(),
             asn: self.asn.filter(|_| known),
             operator: self
                 .operator
