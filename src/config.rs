@@ -51,6 +51,8 @@ pub struct Link {
     pub tun: String,
     /// Its MTU in bytes.
     pub mtu: u16,
+    /// Threads, each with a queue of the device; as many as cores, up to four, if it is left out.
+    pub shards: Option<usize>,
 }
 
 /// Whose traffic is taken.
@@ -127,6 +129,7 @@ impl Default for Link {
             local: Vec::new(),
             tun: "cordon0".into(),
             mtu: 1500,
+            shards: None,
         }
     }
 }
@@ -158,7 +161,6 @@ impl Bounds {
                 bytes: 1 << 20,
                 timeout: Duration::from_secs(5),
             },
-            names: 16_384,
         }
     }
 }

@@ -47,7 +47,7 @@ impl Gateway {
     pub(super) fn judge(&self, key: &FlowKey, destination: SocketAddr, now: Time) -> Judged {
         let Self {
             snapshot,
-            names,
+            shared,
             neighbours,
             ..
         } = self;
@@ -55,7 +55,8 @@ impl Gateway {
             key: *key,
             destination,
             address: snapshot.data.lookup(destination.ip()),
-            names: names
+            names: shared
+                .names()
                 .of(key.src, destination.ip(), now)
                 .map(|learned| {
                     (

@@ -30,7 +30,8 @@ use crate::time::Time;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Events that wait for the shell; more are counted as lost.
@@ -56,6 +57,8 @@ pub struct Snapshot {
 /// What a gateway is told once.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Which shard of the gate this is.
+    pub shard: u16,
     /// The link to the inside.
     pub shape: Shape,
     /// Our own addresses on the link.
@@ -79,8 +82,51 @@ pub struct Limits {
     pub half_open: usize,
     /// Fragments.
     pub fragments: fragment::Limits,
-    /// Pairs of client and address with names.
-    pub names: usize,
+}
+
+/// What is known across flows and shards: a client's names are learned by one flow and matter to another, and an
+/// identifier that goes to several servers shows only when their flows are seen together.
+#[derive(Debug)]
+pub struct Shared {
+    names: Mutex<Names>,
+    memory: Mutex<Memory>,
+    /// Something was found: every datagram is compared until a look at the memory says that nothing is left to compare
+    /// with. Without it only the first ones of each flow are, so that no lock is taken for the others.
+    alert: AtomicBool,
+}
+
+impl Shared {
+    /// Nothing known yet. `names` bounds the pairs of client and address; `seed` keys the hash.
+    pub fn new(names: usize, seed: u64) -> Self {
+        Self {
+            names: Mutex::new(Names::new(names, seed)),
+            memory: Mutex::default(),
+            alert: AtomicBool::new(false),
+        }
+    }
+
+    /// The names, whatever became of who held them before: each change of theirs is whole.
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_alert(&self) -> bool {
+        self.alert.load(Ordering::Relaxed)
+    }
+
+    fn alert(&self) {
+        self.alert.store(true, Ordering::Relaxed);
+    }
+
+    fn calm_down(&self) {
+        if self.is_alert() && !self.memory().has_convicted() {
+            self.alert.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is to become of a packet that was handed in.
@@ -166,8 +212,10 @@ pub struct Gateway {
     fragments: Reassembler,
     /// The packet that the last fragment completed.
     whole: Vec<u8>,
-    names: Names,
-    memory: Memory,
+    /// What crosses flows: shared with the gateways of other shards, asked for at the beginning of flows.
+    shared: Arc<Shared>,
+    /// For payloads that are no longer compared across flows: stays empty.
+    no_memory: Memory,
     terminator: Terminator,
     outbox: Outbox,
     /// A packet of our own under construction.
@@ -226,6 +274,7 @@ impl Gateway {
     pub fn new(
         settings: Settings,
         snapshot: Arc<Snapshot>,
+        shared: Arc<Shared>,
         rings: Box<dyn Rings + Send>,
         seed: u64,
         now: Time,
@@ -237,8 +286,8 @@ impl Gateway {
             wheel: Wheel::new(now),
             fragments: Reassembler::new(limits.fragments),
             whole: Vec::new(),
-            names: Names::new(limits.names, seed.rotate_left(31)),
-            memory: Memory::default(),
+            shared,
+            no_memory: Memory::default(),
             terminator: Terminator::new(settings.shape, rings, seed.rotate_left(47), now),
             outbox: Outbox::new(),
             draft: Vec::new(),
@@ -250,7 +299,7 @@ impl Gateway {
             neighbours: HashMap::new(),
             wall: None,
             dialing: 0,
-            serial: 0,
+            serial: u64::from(settings.shard) << 48,
             answers: (0, 0),
             swept: now,
             snapshot,
@@ -347,6 +396,7 @@ impl Gateway {
         }
         if now.since(self.swept) >= Duration::from_secs(1) {
             self.swept = now;
+            self.shared.calm_down();
             for _ in 0..self.fragments.expire(now) {
                 self.refuse("fragment-timeout", None, now);
             }

@@ -21,7 +21,7 @@ const CLOSING_IDLE: Duration = Duration::from_secs(30);
 /// RFC 4787, section 4.3.
 const UDP_IDLE: Duration = Duration::from_secs(120);
 /// Packets of an incomplete message are held back at most this long …
-const HOLD: Duration = Duration::from_millis(300);
+pub(super) const HOLD: Duration = Duration::from_millis(300);
 /// … and at most so many …
 const HELD_PACKETS: usize = 8;
 /// … and so many bytes of them.

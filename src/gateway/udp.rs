@@ -6,7 +6,7 @@ use crate::flow::{FlowId, FlowKey};
 use crate::packet::build::{self, HEADROOM, Unreachable};
 use crate::packet::{Checksum, Offload, Parsed, Transport, checksum, offload, protocol};
 use crate::policy::{Reply, Verdict};
-use crate::sanitize::{Context, Reading};
+use crate::sanitize::{COMPARED, Context, Reading};
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -71,7 +71,7 @@ impl Gateway {
         let payload = answer.buffer.get(answer.payload..)?;
         flow.received.add(payload.len());
         if key.dport == 53 && key.protocol == protocol::UDP {
-            self.names.learn(key.src, payload, now);
+            self.shared.names().learn(key.src, payload, now);
         }
         let client = SocketAddr::new(key.src, key.sport);
         let (start, offload) = if key.protocol == protocol::UDP {
@@ -376,9 +376,23 @@ impl Gateway {
             now,
             blocked: matches!(flow.state, State::Blocked(_)),
         };
-        self.snapshot
-            .sanitizer
-            .datagram(&mut self.memory, &context, payload, &mut self.found)
+        let Self {
+            snapshot,
+            shared,
+            no_memory,
+            found,
+            ..
+        } = self;
+        let sanitizer = &snapshot.sanitizer;
+        if context.index >= COMPARED && !shared.is_alert() {
+            return sanitizer.datagram(no_memory, &context, payload, found);
+        }
+        let before = found.len();
+        let reading = sanitizer.datagram(&mut shared.memory(), &context, payload, found);
+        if found.len() > before {
+            shared.alert();
+        }
+        reading
     }
 
     /// Completes a packet of ours for the link; says where its offload header begins.

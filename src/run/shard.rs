@@ -36,7 +36,7 @@ const LINK: Token = Token(0);
 const CONTROL: Token = Token(1);
 
 /// What a shard can be told while it runs.
-pub enum Control {
+pub(super) enum Control {
     /// Judge by something else from now on.
     Replace(Arc<Snapshot>),
     /// The hardware addresses of clients.
@@ -47,7 +47,7 @@ pub enum Control {
 
 /// Tells a running shard.
 #[derive(Clone)]
-pub struct Handle {
+pub(super) struct Handle {
     control: Sender<Control>,
     waker: Arc<Waker>,
 }
@@ -56,7 +56,7 @@ pub struct Handle {
 pub(super) type Kernel = Arc<Mutex<Fastpath>>;
 
 /// A gateway with its link and sockets.
-pub struct Shard {
+pub(super) struct Shard {
     gateway: Gateway,
     tun: Tun,
     exit: Direct,
@@ -102,7 +102,7 @@ enum MappedSocket {
 
 impl Handle {
     /// Tells the shard; nothing happens if it has ended.
-    pub fn send(&self, control: Control) {
+    pub(super) fn send(&self, control: Control) {
         if self.control.send(control).is_ok() {
             // A shard that cannot be woken looks at its orders within a second.
             let _ = self.waker.wake();
@@ -115,7 +115,7 @@ impl Shard {
     ///
     /// # Errors
     /// If the kernel gives no poll descriptor.
-    pub fn new(
+    pub(super) fn new(
         gateway: Gateway,
         tun: Tun,
         exit: Direct,
@@ -160,7 +160,7 @@ impl Shard {
     ///
     /// # Errors
     /// If the link breaks.
-    pub fn run(mut self) -> Result<()> {
+    pub(super) fn run(mut self) -> Result<()> {
         let mut events = Events::with_capacity(256);
         let mut link_ready = false;
         loop {

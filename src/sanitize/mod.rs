@@ -15,7 +15,7 @@ mod vocabulary;
 
 pub use class::{Certainty, Class};
 pub use dissect::Reading;
-pub use fanout::{Bounds, Memory};
+pub use fanout::{Bounds, COMPARED, Memory};
 pub use finding::{Finding, Leak, mask};
 pub use scope::{Discovery, Scope, scope, scope_within};
 pub use secret::{Kind, MAX_NAME, MAX_SECRETS, MAX_VALUE, MIN_VALUE, Secret, SecretError};

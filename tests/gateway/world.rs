@@ -1,7 +1,7 @@
 //! A gateway with a fake clock, and hands to craft packets with.
 
 use cordon::flow::FlowId;
-use cordon::gateway::{Event, Fate, Gateway, Limits, Order, Outgoing, Settings, Snapshot};
+use cordon::gateway::{Event, Fate, Gateway, Limits, Order, Outgoing, Settings, Shared, Snapshot};
 use cordon::jurisdiction::{Data, Groups};
 use cordon::packet::{
     Checksum, Gso, Offload, Parsed, Tcp, Transport, build, checksum, offload, protocol,
@@ -55,7 +55,6 @@ pub(crate) fn limits() -> Limits {
             bytes: 1 << 20,
             timeout: Duration::from_secs(5),
         },
-        names: 100,
     }
 }
 
@@ -79,6 +78,7 @@ impl World {
         let data = Arc::clone(&DATA);
         let now = Time::from_secs(1_800_000_000);
         let settings = Settings {
+            shard: 0,
             shape: Shape {
                 mtu: 1500,
                 offload: true,
@@ -91,7 +91,14 @@ impl World {
             limits,
         };
         let snapshot = snapshot(&data, policy, secrets);
-        let mut gateway = Gateway::new(settings, snapshot, Box::new(Heap), 7, now);
+        let mut gateway = Gateway::new(
+            settings,
+            snapshot,
+            Arc::new(Shared::new(100, 7)),
+            Box::new(Heap),
+            7,
+            now,
+        );
         gateway.set_wall(Some(1_800_000_000));
         Self { gateway, now, data }
     }

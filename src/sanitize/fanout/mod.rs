@@ -26,7 +26,7 @@ use window::{Sight, Window};
 /// Bytes of a datagram that are looked at.
 const DEPTH: usize = 256;
 /// Datagrams of a flow that are remembered.
-const FIRST: u32 = 3;
+pub const COMPARED: u32 = 3;
 /// Length of the runs that are compared.
 const SHINGLE: usize = 8;
 /// Fewest different bytes among the eight.
@@ -113,6 +113,12 @@ impl Memory {
         self.values
     }
 
+    /// Whether any client has sent a value to several servers lately: then later datagrams of its flows are compared too,
+    /// otherwise only the first [`COMPARED`] of each flow.
+    pub fn has_convicted(&self) -> bool {
+        self.windows.values().any(Window::has_convicted)
+    }
+
     /// Compares the parts of a datagram with what this client sent to other servers, and tells what is shared.
     pub(super) fn judge(
         &mut self,
@@ -121,7 +127,7 @@ impl Memory {
         parts: impl Iterator<Item = Range<usize>>,
         found: &mut Vec<Finding>,
     ) {
-        let remember = context.index < FIRST;
+        let remember = context.index < COMPARED;
         let Some(window) = self.window(context, remember) else {
             return;
         };
