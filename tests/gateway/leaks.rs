@@ -17,11 +17,14 @@ const CLIENT: &str = "10.111.0.2:5000";
 const SERVER: &str = "198.41.0.4:9000";
 const NUMBER: (&str, &str) = ("user", "512345687");
 
+/// What was told of declared secrets and of probes; other detectors see other things in the same payloads.
 fn leaks(events: &[Event]) -> Vec<(Option<Action>, bool, &'static str)> {
     events
         .iter()
         .filter_map(|event| match event {
-            Event::Leak(leak) => Some((leak.action, leak.sent, leak.finding.leak)),
+            Event::Leak(leak) if ["secret", "probe-fanout"].contains(&leak.finding.leak) => {
+                Some((leak.action, leak.sent, leak.finding.leak))
+            }
             _ => None,
         })
         .collect()
@@ -168,7 +171,8 @@ fn a_secret_that_straddles_segments_never_leaves_whole() {
         );
         left.extend(world.pump(flow));
     }
-    assert_eq!(left, b"GET /?uid=51234568");
+    // An HTTP request is held until it is complete: nothing of it has left when the number shows.
+    assert!(left.is_empty(), "{left:?}");
     assert_eq!(
         world.gateway.outgoing(flow, world.now, |_| 0),
         Outgoing::Gone
@@ -176,6 +180,46 @@ fn a_secret_that_straddles_segments_never_leaves_whole() {
     assert_eq!(
         leaks(&world.events()),
         [(Some(Action::Drop), false, "secret")]
+    );
+}
+
+#[test]
+fn the_last_byte_of_a_secret_never_leaves_a_stream_that_nothing_can_be_read_from() {
+    let mut world = World::new(GUARD, &[NUMBER]);
+    let syn = Segment {
+        from: CLIENT,
+        to: SERVER,
+        flags: Tcp::SYN,
+        seq: 0,
+        ack: 0,
+        payload: &[],
+    };
+    world.packet(&syn.bytes());
+    let (flow, _) = world.dialed();
+    world.gateway.connected(flow, world.now);
+    let ack = crate::world::tcp_headers(&world.packets())[0]
+        .seq
+        .wrapping_add(1);
+    let mut left = Vec::new();
+    let mut seq = 1;
+    for chunk in [&[0x9c; 64][..], b"5123", b"45687", b"more"] {
+        world.packet(
+            &Segment {
+                flags: Tcp::ACK,
+                seq,
+                ack,
+                payload: chunk,
+                ..syn
+            }
+            .bytes(),
+        );
+        seq += chunk.len() as u32;
+        left.extend(world.pump(flow));
+    }
+    assert_eq!(left, [&[0x9c; 64][..], b"5123"].concat());
+    assert_eq!(
+        world.gateway.outgoing(flow, world.now, |_| 0),
+        Outgoing::Gone
     );
 }
 

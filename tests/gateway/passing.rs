@@ -13,6 +13,9 @@ const GUARD: &str = "version = 1\nname = \"t\"\n[default]\naction = \"allow\"\n\
 
 const CLIENT: &str = "192.168.7.2:5000";
 const SERVER: &str = "198.41.0.4:9000";
+/// Bytes of no protocol that anything could be read from; the second ends like the beginning of a secret.
+const HELLO: &[u8] = &[0x9c; 11];
+const UNREADABLE: &[u8] = b"\x9c\x9c\x9c\x9c\x9c\x9c\x9c\x9c\x9c5123";
 
 fn segment(flags: u8, seq: u32, payload: &[u8]) -> Segment<'_> {
     Segment {
@@ -137,7 +140,7 @@ fn bytes_are_read_in_order_and_a_secret_cuts_the_connection_before_it_leaves() {
     };
     assert_eq!(send(&mut world, &syn.bytes()).0, Fate::Pass);
     assert_eq!(
-        send(&mut world, &segment(Tcp::ACK, 101, b"~~~~ hello ").bytes()).0,
+        send(&mut world, &segment(Tcp::ACK, 101, HELLO).bytes()).0,
         Fate::Pass
     );
     assert_eq!(
@@ -146,7 +149,7 @@ fn bytes_are_read_in_order_and_a_secret_cuts_the_connection_before_it_leaves() {
         "out of order"
     );
     assert_eq!(
-        send(&mut world, &segment(Tcp::ACK, 101, b"~~~~ hello ").bytes()).0,
+        send(&mut world, &segment(Tcp::ACK, 101, HELLO).bytes()).0,
         Fate::Pass,
         "sent again"
     );
@@ -203,11 +206,7 @@ fn a_secret_across_segments_never_leaves_whole_even_with_overlaps() {
         .bytes(),
     );
     assert_eq!(
-        send(
-            &mut world,
-            &segment(Tcp::ACK, 101, b"~~~~ uid=5123").bytes()
-        )
-        .0,
+        send(&mut world, &segment(Tcp::ACK, 101, UNREADABLE).bytes()).0,
         Fate::Pass
     );
     // It overlaps what was read; the rest completes the number.
