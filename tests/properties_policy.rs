@@ -8,7 +8,8 @@
 )]
 
 use cordon::jurisdiction::{
-    AddressFacts, Anycast, Confidence, Country, CountrySet, Data, Groups, Operators, Special,
+    AddressFacts, Anycast, Confidence, Country, CountrySet, Data, FewCountries, Groups, Operators,
+    Special,
 };
 use cordon::policy::{
     Decision, Evidence, Facts, Name, Opening, Origin, Policy, Source, Surroundings, Verdict,
@@ -280,12 +281,12 @@ impl Case {
                 .filter(|_| known)
                 .map(|code| country(code)),
             located: if known {
-                set(&self.located)
+                set(&self.located).iter().collect()
             } else {
-                CountrySet::EMPTY
+                FewCountries::default()
             },
             registered: None,
-            registered_in: CountrySet::EMPTY,
+            registered_in: FewCountries::default(),
             asn: self.asn.filter(|_| known),
             operator: self
                 .operator

@@ -1,11 +1,118 @@
-//! `cordon demo`: The Clubhouse case, end to end.
+//! `cordon demo`: the Clubhouse case, end to end.
+
+use super::policy::{Data, parse};
+use crate::gateway::{Cause, Event, Snapshot};
+use crate::kernel::namespace::lab::{Entered, Lab};
+use crate::packet::protocol;
+use crate::policy::Verdict;
+use crate::report::{EventLog, Reporter, RowKey, printable};
+use crate::run::demo;
+use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::Result;
+use std::collections::HashSet;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 
-/// The Clubhouse case, end to end.
+/// The Clubhouse case end to end, offline and without root.
+///
+/// Builds namespaces with a phone, a router and servers "in" several countries, has an app join a room, first without a
+/// gate and then behind Cordon under policies/clubhouse-2021.toml, and has an observer outside count what reached each
+/// server. Ends with status 1 if a forbidden packet or an identifier left.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+#[command(after_help = "Example: cordon demo")]
+pub(super) struct Args {
+    /// Print events and the outcome as JSON Lines.
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(_args: Args) -> Result<ExitCode> {
-    todo!()
+pub(super) fn run(args: Args) -> Result<ExitCode> {
+    crate::link::tun::available()?;
+    let lab = match Lab::enter()? {
+        Entered::Inside(lab) => lab,
+        Entered::Finished(status) => return Ok(ExitCode::from(status)),
+    };
+    let reporter = if args.json {
+        Reporter {
+            log: Some(EventLog::new(Box::new(std::io::stdout()))),
+            ..Reporter::default()
+        }
+    } else {
+        Reporter {
+            live: Some(Box::new(live())),
+            ..Reporter::default()
+        }
+    };
+    let say = |line: &str| {
+        if !args.json {
+            println!("{line}");
+        }
+    };
+    let finale = demo::play(&lab, snapshot()?, reporter, say)?;
+    if args.json {
+        println!("{}", finale.json());
+    } else {
+        println!("\n{}\n{finale}", finale.summary);
+    }
+    Ok(if finale.is_proof() && finale.is_usable() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn snapshot() -> Result<Arc<Snapshot>> {
+    let data = Data::embedded()?;
+    let policy = parse(demo::POLICY.0, demo::POLICY.1, &data)?;
+    let secrets = demo::secrets()
+        .iter()
+        .map(|(name, value)| Secret::new(name, value, Kind::Guess))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(Snapshot {
+        policy,
+        data: Arc::new(data.data),
+        sanitizer: Sanitizer::new(&secrets)?,
+    }))
+}
+
+/// A line for each flow as it is judged, and one for the first thing that each flow was to give away.
+fn live() -> impl FnMut(&Event) + Send {
+    let began = Instant::now();
+    let mut told = HashSet::new();
+    move |event| {
+        let line = match event {
+            Event::Open(open) => opened(open),
+            Event::Leak(leak) if told.insert(leak.flow) => format!(
+                "{}  {} {} to {}",
+                if leak.sent { "left     " } else { "sanitised" },
+                printable(&leak.finding.field),
+                printable(&leak.finding.sample),
+                leak.key.dst
+            ),
+            Event::Leak(_) | Event::Close(_) | Event::Refused(_) => return,
+        };
+        println!("  {:5.2} s  {line}", began.elapsed().as_secs_f32());
+    }
+}
+
+fn opened(open: &crate::gateway::Open) -> String {
+    let (subject, snapshot) = (&open.subject, &open.snapshot);
+    let (verb, rule) = match open.cause {
+        Cause::Scope(scope) => ("blocked  ", scope.name()),
+        Cause::Policy(decision) => match decision.verdict {
+            Verdict::Block(_) => ("blocked  ", snapshot.policy.rule_id(decision.origin)),
+            Verdict::Pass(_) => ("passes   ", snapshot.policy.rule_id(decision.origin)),
+        },
+    };
+    let row = RowKey::of(open);
+    let protocol = if subject.key.protocol == protocol::TCP {
+        "tcp"
+    } else {
+        "udp"
+    };
+    format!(
+        "{verb}  {protocol} {:<24}  {:<8} {:<14} {rule}",
+        row.who, row.jurisdiction, row.operator
+    )
 }

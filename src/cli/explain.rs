@@ -1,7 +1,9 @@
 //! `cordon explain`: The verdict on a destination, and why.
 
 use super::policy::{Data, load_or_observe};
-use crate::policy::{Evidence, Explanation, Facts, Name, Opening, Step, canonical_name};
+use crate::policy::{
+    Evidence, Explanation, FactSheet, Facts, Name, NameFact, Opening, Step, canonical_name,
+};
 use anyhow::{Context, Result, anyhow};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -167,6 +169,10 @@ fn describe(why: &Explanation, from: &str) -> String {
     if why.rule == "default" {
         let _ = writeln!(text, "     no rule decided, so the default did");
     }
+    if !why.sanitizers.is_empty() {
+        let list = why.sanitizers.join(", ");
+        let _ = writeln!(text, "\nWhat it carries is read by: {list}");
+    }
     if let Some(flip) = &why.flip {
         let _ = writeln!(text, "\nThe smallest change: {flip}.");
     }
@@ -219,28 +225,10 @@ fn outcome(step: &Step) -> &'static str {
 /// Facts line by line, with what each source says.
 fn known(why: &Explanation) -> Vec<(&'static str, String)> {
     let facts = &why.facts;
-    let mut lines = Vec::new();
+    let mut lines = names(facts);
     let or_unknown = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
     if facts.looked_up_as != facts.ip {
         lines.push(("carries", facts.looked_up_as.to_string()));
-    }
-    for name in &facts.names {
-        let age = name
-            .age
-            .map(|age| format!(", {age} s old"))
-            .unwrap_or_default();
-        let operator = name
-            .operator
-            .as_ref()
-            .map(|operator| format!(", of operator {operator}"))
-            .unwrap_or_default();
-        lines.push((
-            "name",
-            format!("{} ({}{age}{operator})", name.name, name.evidence),
-        ));
-    }
-    if facts.names.is_empty() {
-        lines.push(("name", "none".into()));
     }
     if let Some(special) = facts.special {
         lines.push(("special", format!("{special}; it has no country")));
@@ -264,16 +252,45 @@ fn known(why: &Explanation) -> Vec<(&'static str, String)> {
         }
     };
     let operator = facts.operator.as_deref().unwrap_or("none that is listed");
+    let entry = facts
+        .sources
+        .iter()
+        .find(|source| source.fact == "operator" && source.says == operator);
+    let checked = entry.map(|entry| format!(" (operator file, checked {})", entry.built));
+    let operator = format!("{operator}{}", checked.unwrap_or_default());
     lines.extend([
         ("located in", located),
         ("registered in", told(&facts.registered, "registration")),
         ("announced by", told(&origin, "origin")),
-        ("operator", operator.into()),
+        ("operator", operator),
         ("operator's seat", or_unknown(&facts.operator_country)),
         ("anycast", facts.anycast.into()),
         ("data", facts.data.clone()),
     ]);
     lines
+}
+
+fn names(facts: &FactSheet) -> Vec<(&'static str, String)> {
+    if facts.names.is_empty() {
+        return vec![("name", "none".into())];
+    }
+    let line = |name: &NameFact| {
+        let age = name.age.map(|age| format!(", {age} s old"));
+        let operator = name.operator.as_ref();
+        let operator = operator.map(|operator| format!(", of operator {operator}"));
+        format!(
+            "{} ({}{}{})",
+            name.name,
+            name.evidence,
+            age.unwrap_or_default(),
+            operator.unwrap_or_default()
+        )
+    };
+    facts
+        .names
+        .iter()
+        .map(|name| ("name", line(name)))
+        .collect()
 }
 
 /// What each source says about a fact, with its age.

@@ -12,6 +12,7 @@ mod db;
 mod demo;
 mod exec;
 mod explain;
+mod load;
 mod lookup;
 mod policy;
 mod run;

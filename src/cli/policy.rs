@@ -1,7 +1,7 @@
 //! Policies and the data they refer to, from files.
 
 use crate::jurisdiction::{self, Groups};
-use crate::policy::{LoadError, Policy, Surroundings};
+use crate::policy::{Files, LoadError, Policy, Surroundings};
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -36,7 +36,17 @@ impl Data {
 pub(super) fn load(path: &Path, data: &Data) -> Result<Result<Policy, LoadError>> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    Ok(Policy::load(&name, &text, &data.around()))
+    Ok(Policy::load_with(&name, &text, &data.around(), &Disk))
+}
+
+/// Files by their paths; those that a policy names stand beside it.
+#[derive(Debug)]
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(path).map_err(|error| error.to_string())
+    }
 }
 
 /// The policy in a file, or the default one.
@@ -46,4 +56,9 @@ pub(super) fn load_or_observe(path: Option<&Path>, data: &Data) -> Result<Policy
         None => Policy::load("observe.toml", OBSERVE, &data.around()),
     };
     policy.context("the policy has errors")
+}
+
+/// A policy that is part of the program.
+pub(super) fn parse(name: &str, text: &str, data: &Data) -> Result<Policy> {
+    Policy::load(name, text, &data.around()).context("the policy has errors")
 }

@@ -45,14 +45,12 @@ impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ends =
             u64::from(self.protocol) << 32 | u64::from(self.sport) << 16 | u64::from(self.dport);
+        state.write_u64(ends);
         match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                state.write_u64(ends);
                 state.write_u64(u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()));
             }
             (src, dst) => {
-                // The bit keeps the families apart.
-                state.write_u64(ends | 1 << 63);
                 state.write_u128(bits(src));
                 state.write_u128(bits(dst));
             }

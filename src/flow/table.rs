@@ -1,7 +1,7 @@
 //! The bounded table of flows.
 use super::FlowKey;
 use foldhash::SharedSeed;
-use foldhash::fast::FoldHasher;
+use foldhash::quality::FoldHasher;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::fmt;
@@ -69,6 +69,16 @@ struct KeyedHash {
 }
 
 impl KeyedHash {
+    fn new(seed: u64) -> Self {
+        // Multiplication leaves a number of few bits, or of nothing but ones, as it is: bits of pi keep seeds like 0 and 1
+        // away from it.
+        let shared = SharedSeed::from_u64(seed ^ 0x243f_6a88_85a3_08d3);
+        let mut mixer = FoldHasher::with_seed(0x1319_8a2e_0370_7344, &shared);
+        mixer.write_u64(seed);
+        let seed = mixer.finish();
+        Self { seed, shared }
+    }
+
     fn of(&self, value: &impl Hash) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
         value.hash(&mut hasher);
@@ -98,10 +108,7 @@ impl<V> FlowTable<V> {
     pub fn new(limits: Limits, seed: u64) -> Self {
         Self {
             limits,
-            hash: KeyedHash {
-                seed,
-                shared: SharedSeed::from_u64(seed),
-            },
+            hash: KeyedHash::new(seed),
             slots: Vec::new(),
             free: None,
             len: 0,

@@ -166,22 +166,33 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u128) {
 /// Reads what [`put_varint`] wrote and moves past it.
 #[inline]
 pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u128, BadData> {
-    let (&first, mut rest) = bytes.split_first().ok_or(BadData::Truncated)?;
-    let mut number = u128::from(first & 0x7f);
-    let mut more = first & 0x80 != 0;
-    let mut shift = 7;
-    while more {
-        let (&byte, after) = rest.split_first().ok_or(BadData::Truncated)?;
-        if shift > 126 || (shift == 126 && byte > 3) {
-            return Err(BadData::Corrupt("a number"));
-        }
-        number |= u128::from(byte & 0x7f) << shift;
-        more = byte & 0x80 != 0;
-        shift += 7;
-        rest = after;
+    let (&first, rest) = bytes.split_first().ok_or(BadData::Truncated)?;
+    if first < 0x80 {
+        *bytes = rest;
+        return Ok(first.into());
     }
+    take_long_varint(bytes)
+}
+
+fn take_long_varint(bytes: &mut &[u8]) -> Result<u128, BadData> {
+    let length = bytes.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+    let (varint, rest) = bytes.split_at_checked(length).ok_or(BadData::Truncated)?;
     *bytes = rest;
-    Ok(number)
+    if length <= 9 {
+        let number = varint
+            .iter()
+            .rev()
+            .fold(0u64, |number, byte| number << 7 | u64::from(byte & 0x7f));
+        return Ok(number.into());
+    }
+    // Of a nineteenth byte two bits still fit into 128.
+    if length > 19 || (length == 19 && varint.last().is_some_and(|last| *last > 3)) {
+        return Err(BadData::Corrupt("a number"));
+    }
+    Ok(varint
+        .iter()
+        .rev()
+        .fold(0, |number, byte| number << 7 | u128::from(byte & 0x7f)))
 }
 
 fn take_length(bytes: &[u8]) -> Result<(usize, &[u8]), BadData> {

@@ -5,12 +5,13 @@ use super::operators::Operators;
 use super::rows::{Family, Step};
 use super::source::Source;
 use super::table::Table;
-use super::{Asn, BadData, Confidence, Country, CountrySet};
+use super::{Anycast, Asn, BadData, Confidence, Country, FewCountries, OperatorId};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 
-/// What holds for a range: indices into the tables of [`Compiled`]. 0 says nothing, wherever it can stand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What holds for a range, in the 16 bytes that a look-up reads. As a number, 0 says nothing.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Record {
     /// By the first source that speaks about origins.
     pub(super) asn: Asn,
@@ -18,20 +19,24 @@ pub(super) struct Record {
     pub(super) place: u32,
     /// Operator id + 1.
     pub(super) operator: u16,
-    /// Country index + 1.
-    pub(super) seat: u8,
-}
-
-/// What the sources say in common about the ranges of one combination of answers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+    pub(super) seat: Option<Country>,
     pub(super) country: Option<Country>,
     pub(super) registered: Option<Country>,
     pub(super) confidence: Confidence,
-    /// As in a column: 1 yes, 2 no.
-    pub(super) anycast: u8,
-    pub(super) located: CountrySet,
-    pub(super) registered_in: CountrySet,
+    pub(super) anycast: Anycast,
+    /// There is more to know than stands here: several countries, or an origin by a later source.
+    pub(super) wide: bool,
+}
+
+/// What the sources say about the ranges of one combination of answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    country: Option<Country>,
+    registered: Option<Country>,
+    confidence: Confidence,
+    anycast: u8,
+    pub(super) located: FewCountries,
+    pub(super) registered_in: FewCountries,
     /// By the second and later sources that speak about origins.
     pub(super) asn: Asn,
 }
@@ -67,9 +72,10 @@ impl Compiled {
     /// Merges sources, of which earlier ones count first where only one can, with what the operator file says.
     pub(super) fn new(sources: &[Source], operators: &Operators) -> Result<Self, BadData> {
         let mut merge = Merge::new(sources, operators);
-        let mut v4 = Ranges32::default();
-        merge.family(Family::V4, |start, record| v4.push(start, record))?;
-        let mut v6 = Ranges64::default();
+        let mut v4 = Table::new();
+        // Columns of the family stay below 2^32.
+        merge.family(Family::V4, |start, record| v4.push(start as u32, record))?;
+        let mut v6 = Ranges64::new();
         merge.family(Family::V6, |start, record| v6.push(start, record))?;
         let (v6, fine) = v6.finish();
         let Merge {
@@ -81,10 +87,10 @@ impl Compiled {
             ..
         } = merge;
         Ok(Self {
-            v4: Table::new(v4.starts, v4.values),
+            v4: v4.finish(),
             v6,
             fine,
-            records: records.items,
+            records,
             places,
             voices,
             answers,
@@ -104,37 +110,36 @@ impl Compiled {
     }
 }
 
-/// Things numbered in the order in which they first came.
-#[derive(Debug, Default)]
-struct Numbered<T> {
-    items: Vec<T>,
-    numbers: HashMap<T, u32, RandomState>,
+/// As a power of two: how many records [`Merge`] keeps at hand.
+const RECENT_BITS: u32 = 12;
+
+/// What tells records apart while they are gathered.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Key {
+    asn: Asn,
+    place: u32,
+    operator: u16,
 }
 
-impl Numbered<Record> {
-    fn number(&mut self, key: Record, complete: impl FnOnce(&mut Record)) -> Result<u32, BadData> {
-        if let Some(&number) = self.numbers.get(&key) {
-            return Ok(number);
-        }
-        let number = u32::try_from(self.items.len())
-            .ok()
-            .filter(|n| *n < FINE)
-            .ok_or(BadData::TooMany("ranges"))?;
-        self.numbers.insert(key, number);
-        let mut item = key;
-        complete(&mut item);
-        self.items.push(item);
-        Ok(number)
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // One write instead of three: there is a look-up for every range.
+        let [asn, place, operator]: [u128; 3] =
+            [self.asn.into(), self.place.into(), self.operator.into()];
+        state.write_u128(asn | place << 32 | operator << 64);
     }
 }
 
 struct Merge<'a> {
     sources: &'a [Source],
     operators: &'a Operators,
-    as_countries: Vec<Vec<(Asn, u8)>>,
+    as_countries: Vec<AsCountries>,
     voices: Vec<Voice>,
     first_origin: Option<usize>,
-    records: Numbered<Record>,
+    records: Vec<Record>,
+    record_numbers: HashMap<Key, u32, RandomState>,
+    /// Records asked for lately: neighbours repeat each other, and this fits a near cache.
+    recent: Vec<(Key, u32)>,
     places: Vec<Place>,
     place_numbers: HashMap<Box<[u32]>, u32, RandomState>,
     answers: Vec<u32>,
@@ -176,7 +181,19 @@ impl<'a> Merge<'a> {
             as_countries: Vec::new(),
             voices,
             first_origin,
-            records: Numbered::default(),
+            records: Vec::new(),
+            record_numbers: HashMap::default(),
+            recent: vec![
+                (
+                    Key {
+                        asn: 0,
+                        place: u32::MAX,
+                        operator: 0
+                    },
+                    0
+                );
+                1 << RECENT_BITS
+            ],
             places: Vec::new(),
             place_numbers: HashMap::default(),
             answers: Vec::new(),
@@ -190,11 +207,11 @@ impl<'a> Merge<'a> {
         let operator_columns = self.operators.columns(family);
         let mut lanes = self.lanes(family, &operator_columns)?;
         let mut answers = vec![0; self.voices.len()];
-        let nowhere = self.place(&answers)?;
-        let mut key = Record {
-            place: nowhere,
-            ..Record::default()
+        let nothing = Key {
+            place: self.place(&answers)?,
+            ..Key::default()
         };
+        let mut key = nothing;
         let mut previous = None;
         loop {
             let start = match lanes
@@ -229,13 +246,7 @@ impl<'a> Merge<'a> {
             }
             let record = self.record(key)?;
             if previous.is_none() && start > 0 {
-                emit(
-                    0,
-                    self.record(Record {
-                        place: nowhere,
-                        ..Record::default()
-                    })?,
-                );
+                emit(0, self.record(nothing)?);
             }
             if previous != Some(record) {
                 emit(start, record);
@@ -285,43 +296,70 @@ impl<'a> Merge<'a> {
         Ok(number)
     }
 
-    fn record(&mut self, key: Record) -> Result<u32, BadData> {
-        let Self {
-            records,
-            operators,
-            as_countries,
-            places,
-            ..
-        } = self;
-        records.number(key, |record| {
-            let later_asn = places
-                .get(record.place as usize)
-                .map_or(0, |place| place.asn);
-            if record.operator == 0 {
-                let by_origin = [record.asn, later_asn]
-                    .into_iter()
-                    .find_map(|asn| operators.by_asn(asn));
-                record.operator = by_origin.map_or(0, |id| id.0 + 1);
+    fn record(&mut self, key: Key) -> Result<u32, BadData> {
+        let recent = key.asn.wrapping_mul(0x9e37_79b1) ^ key.place.wrapping_mul(0x85eb_ca6b);
+        let recent = (recent >> (u32::BITS - RECENT_BITS)) as usize;
+        if let Some((_, number)) = self.recent.get(recent).filter(|(held, _)| *held == key) {
+            return Ok(*number);
+        }
+        let number = match self.record_numbers.get(&key) {
+            Some(&number) => number,
+            None => self.new_record(key)?,
+        };
+        if let Some(slot) = self.recent.get_mut(recent) {
+            *slot = (key, number);
+        }
+        Ok(number)
+    }
+
+    fn new_record(&mut self, key: Key) -> Result<u32, BadData> {
+        let number = u32::try_from(self.records.len())
+            .ok()
+            .filter(|number| *number < FINE)
+            .ok_or(BadData::TooMany("ranges"))?;
+        self.record_numbers.insert(key, number);
+        let place = self.places.get(key.place as usize);
+        let place = place.ok_or(BadData::TooMany("ranges"))?;
+        let operator = match key.operator {
+            0 => {
+                let origins = [key.asn, place.asn].into_iter();
+                let by_origin = origins
+                    .filter(|asn| *asn != 0)
+                    .find_map(|asn| self.operators.by_asn(asn));
+                by_origin.map_or(0, |id| id.0 + 1)
             }
-            let asn = if record.asn == 0 {
-                later_asn
-            } else {
-                record.asn
-            };
-            let seat = match record
-                .operator
-                .checked_sub(1)
-                .and_then(|id| operators.get(super::OperatorId(id)))
-            {
-                Some(operator) => u8::try_from(operator.seat.index() + 1).unwrap_or(0),
-                None => as_countries
-                    .iter()
-                    .map(|table| as_country(table, asn))
-                    .find(|seat| *seat != 0)
-                    .unwrap_or(0),
-            };
-            record.seat = seat;
-        })
+            by_prefix => by_prefix,
+        };
+        let seat = match self.operators.get(OperatorId(operator.wrapping_sub(1))) {
+            Some(operator) => Some(operator.seat),
+            None => self.seat_of(if key.asn == 0 { place.asn } else { key.asn }),
+        };
+        self.records.push(Record {
+            asn: key.asn,
+            place: key.place,
+            operator,
+            seat,
+            country: place.country,
+            registered: place.registered,
+            confidence: place.confidence,
+            anycast: anycast(place.anycast.into()),
+            wide: place.located.len() > 1 || place.registered_in.len() > 1 || place.asn != 0,
+        });
+        Ok(number)
+    }
+
+    /// Where an autonomous system is registered, by the first source that tells.
+    fn seat_of(&self, asn: Asn) -> Option<Country> {
+        self.as_countries.iter().find_map(|table| table.of(asn))
+    }
+}
+
+/// From a column's value.
+pub(super) fn anycast(value: u32) -> Anycast {
+    match value {
+        1 => Anycast::Yes,
+        2 => Anycast::No,
+        _ => Anycast::Unknown,
     }
 }
 
@@ -332,16 +370,14 @@ impl Place {
             registered: None,
             confidence: Confidence::None,
             anycast: 0,
-            located: CountrySet::EMPTY,
-            registered_in: CountrySet::EMPTY,
+            located: FewCountries::of(None),
+            registered_in: FewCountries::of(None),
             asn: 0,
         };
         let mut locations = Vec::new();
         let mut all = Vec::new();
         for (voice, &answer) in voices.iter().zip(answers) {
-            let country = (answer as usize)
-                .checked_sub(1)
-                .and_then(Country::from_index);
+            let country = Country::from_number(answer);
             match (voice.fact, country) {
                 (Fact::Location, Some(country)) => {
                     place.located.insert(country);
@@ -399,8 +435,18 @@ fn confidence(answers: &[Country]) -> Confidence {
     }
 }
 
-/// Per source that tells: where systems are registered, as steps over their numbers.
-fn as_countries(sources: &[Source]) -> Result<Vec<Vec<(Asn, u8)>>, BadData> {
+/// Where autonomous systems are registered, as steps over their numbers.
+struct AsCountries(Vec<(Asn, Option<Country>)>);
+
+impl AsCountries {
+    fn of(&self, asn: Asn) -> Option<Country> {
+        let behind = self.0.partition_point(|(start, _)| *start <= asn);
+        self.0.get(behind.checked_sub(1)?)?.1
+    }
+}
+
+/// One table per source that tells.
+fn as_countries(sources: &[Source]) -> Result<Vec<AsCountries>, BadData> {
     let mut tables = Vec::new();
     for column in sources
         .iter()
@@ -411,85 +457,66 @@ fn as_countries(sources: &[Source]) -> Result<Vec<Vec<(Asn, u8)>>, BadData> {
         let mut table = Vec::with_capacity(column.len().min(1 << 20));
         while let Some(step) = steps.next()? {
             let asn = Asn::try_from(step.start).map_err(|_| BadData::Corrupt("an AS number"))?;
-            table.push((asn, u8::try_from(step.value).unwrap_or(0)));
+            table.push((asn, Country::from_number(step.value)));
         }
-        tables.push(table);
+        tables.push(AsCountries(table));
     }
     Ok(tables)
 }
 
-fn as_country(table: &[(Asn, u8)], asn: Asn) -> u8 {
-    let behind = table.partition_point(|(start, _)| *start <= asn);
-    behind
-        .checked_sub(1)
-        .and_then(|at| table.get(at))
-        .map_or(0, |(_, country)| *country)
-}
-
-#[derive(Default)]
-struct Ranges32 {
-    starts: Vec<u32>,
-    values: Vec<u32>,
-}
-
-impl Ranges32 {
-    fn push(&mut self, start: u128, record: u32) {
-        // Columns of the family stay below 2^32.
-        self.starts.push(start as u32);
-        self.values.push(record);
-    }
-}
-
 /// Ranges by the upper half of their start, and those that begin within a /64 apart.
-#[derive(Default)]
 struct Ranges64 {
-    starts: Vec<u64>,
-    values: Vec<u32>,
+    upper: Table<u64>,
     fine: Vec<(u128, u32)>,
     /// What holds at the end of what came in.
     holds: u32,
 }
 
 impl Ranges64 {
+    fn new() -> Self {
+        Self {
+            upper: Table::new(),
+            fine: Vec::new(),
+            holds: 0,
+        }
+    }
+
     fn push(&mut self, start: u128, record: u32) {
         let (upper, lower) = ((start >> 64) as u64, start as u64);
-        self.leave_fine(Some(upper).filter(|_| lower == 0), upper);
+        self.leave_fine(upper, lower == 0);
         if lower == 0 {
-            self.starts.push(upper);
-            self.values.push(record);
+            self.upper.push(upper, record);
         } else {
-            if self.starts.last() == Some(&upper) {
-                if let Some(value) = self.values.last_mut().filter(|value| **value != FINE) {
-                    self.fine.push((u128::from(upper) << 64, *value));
-                    *value = FINE;
-                }
-            } else {
-                self.starts.push(upper);
-                self.values.push(FINE);
-                self.fine.push((u128::from(upper) << 64, self.holds));
+            let last = self.upper.last().filter(|(last, _)| *last == upper);
+            if last.is_none_or(|(_, value)| value != FINE) {
+                let before = last.map_or(self.holds, |(_, value)| value);
+                self.fine.push((u128::from(upper) << 64, before));
+            }
+            match last {
+                Some(_) => self.upper.set_last(FINE),
+                None => self.upper.push(upper, FINE),
             }
             self.fine.push((start, record));
         }
         self.holds = record;
     }
 
-    /// Behind a /64 that has ranges within, what held at its end goes on, unless something begins right there.
-    fn leave_fine(&mut self, begins: Option<u64>, upper: u64) {
-        if self.values.last() != Some(&FINE) {
-            return;
-        }
-        let Some(behind) = self.starts.last().and_then(|last| last.checked_add(1)) else {
+    /// Behind a /64 that has ranges within, what held at its end goes on, unless something `begins` right there.
+    fn leave_fine(&mut self, upper: u64, begins: bool) {
+        let Some((last, FINE)) = self.upper.last() else {
             return;
         };
-        if behind <= upper && begins != Some(behind) {
-            self.starts.push(behind);
-            self.values.push(self.holds);
+        if let Some(behind) = last
+            .checked_add(1)
+            .filter(|behind| *behind < upper || (*behind == upper && !begins))
+        {
+            self.upper.push(behind, self.holds);
         }
     }
 
     fn finish(mut self) -> (Table<u64>, Vec<(u128, u32)>) {
-        self.leave_fine(None, u64::MAX);
+        self.leave_fine(u64::MAX, false);
         self.fine.shrink_to_fit();
-        (Table::new(self.starts, self.values), self.fine)
+        (self.upper.finish(), self.fine)
     }
 }

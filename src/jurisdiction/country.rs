@@ -1,6 +1,7 @@
 //! Countries by code, and sets of them.
 
 use std::fmt;
+use std::num::NonZeroU8;
 use std::str::FromStr;
 
 /// ISO 3166-1 alpha-2, in order, with the user-assigned `XK` (Kosovo) that address data uses.
@@ -13,7 +14,7 @@ TCTDTFTGTHTJTKTLTMTNTOTRTTTVTWTZUAUGUMUSUYUZVAVCVEVGVIVNVUWFWSXKYEYTZAZMZW";
 /// A country or territory by its ISO 3166-1 alpha-2 code (and `XK`). Only assigned codes exist, so a mistyped one
 /// cannot become a rule that never matches. Ordered as the codes are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Country(u8);
+pub struct Country(NonZeroU8);
 
 /// Why a text is not a country.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,18 +49,30 @@ impl Country {
     /// The code as two capital letters.
     pub fn code(self) -> [u8; 2] {
         // Every `Country` comes from a search in `CODES`, so the chunk exists.
-        code_at(self.0.into()).unwrap_or(*b"??")
+        code_at(self.index()).unwrap_or(*b"??")
     }
 
     /// Its place among all codes in order, below [`Country::COUNT`]; for tables.
     pub fn index(self) -> usize {
-        self.0.into()
+        usize::from(self.0.get()) - 1
     }
 
     /// The country at a place among all codes in order.
     pub fn from_index(index: usize) -> Option<Self> {
-        let place = u8::try_from(index).ok()?;
-        (index < Self::COUNT).then_some(Self(place))
+        let number = u8::try_from(index.checked_add(1)?).ok()?;
+        NonZeroU8::new(number)
+            .filter(|_| index < Self::COUNT)
+            .map(Self)
+    }
+
+    /// The country with this number in a column, where 0 is none and the others are places + 1.
+    pub(super) fn from_number(number: u32) -> Option<Self> {
+        Self::from_index(usize::try_from(number).ok()?.checked_sub(1)?)
+    }
+
+    /// Its number in a column.
+    pub(super) fn number(self) -> u32 {
+        self.0.get().into()
     }
 
     /// All of them, in the order of their codes.
@@ -172,17 +185,130 @@ impl CountrySet {
     }
 }
 
+impl Extend<Country> for CountrySet {
+    fn extend<I: IntoIterator<Item = Country>>(&mut self, countries: I) {
+        for country in countries {
+            self.insert(country);
+        }
+    }
+}
+
 impl FromIterator<Country> for CountrySet {
     fn from_iter<I: IntoIterator<Item = Country>>(countries: I) -> Self {
         let mut set = Self::EMPTY;
-        for country in countries {
-            set.insert(country);
-        }
+        set.extend(countries);
         set
     }
 }
 
 impl fmt::Debug for CountrySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// The countries that sources name for one address. Eight bytes, so that facts stay small: seven countries have room.
+/// If even more are named, the set counts as holding every country: it touches whatever a rule asks for and lies
+/// within nothing.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct FewCountries {
+    few: [Option<Country>; 7],
+    more: bool,
+}
+
+impl FewCountries {
+    /// The set of at most one country.
+    #[inline]
+    pub fn of(country: Option<Country>) -> Self {
+        Self {
+            few: [country, None, None, None, None, None, None],
+            more: false,
+        }
+    }
+
+    /// Adds a country.
+    pub fn insert(&mut self, country: Country) {
+        // Kept in order and without gaps, so that equal sets are equal bytes.
+        let mut carried = country;
+        for slot in &mut self.few {
+            match *slot {
+                Some(held) if held == carried => return,
+                Some(held) if held < carried => {}
+                Some(held) => {
+                    *slot = Some(carried);
+                    carried = held;
+                }
+                None => {
+                    *slot = Some(carried);
+                    return;
+                }
+            }
+        }
+        self.more = true;
+    }
+
+    /// Whether a country is in it.
+    pub fn contains(&self, country: Country) -> bool {
+        self.more || self.few.contains(&Some(country))
+    }
+
+    /// Whether any of its countries is in `set`.
+    pub fn intersects(&self, set: &CountrySet) -> bool {
+        (self.more && !set.is_empty()) || self.iter().any(|country| set.contains(country))
+    }
+
+    /// Whether all of its countries are in `set`; the empty set is within every set.
+    pub fn is_within(&self, set: &CountrySet) -> bool {
+        !self.more && self.iter().all(|country| set.contains(country))
+    }
+
+    /// Whether no source names a country.
+    pub fn is_empty(&self) -> bool {
+        self.few.iter().all(Option::is_none)
+    }
+
+    /// How many countries it lists.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// The countries in either.
+    #[must_use]
+    pub fn union(mut self, other: &Self) -> Self {
+        for country in other.iter() {
+            self.insert(country);
+        }
+        self.more |= other.more;
+        self
+    }
+
+    /// Its countries in the order of their codes.
+    pub fn iter(&self) -> impl Iterator<Item = Country> + '_ {
+        self.few.iter().flatten().copied()
+    }
+}
+
+impl FromIterator<Country> for FewCountries {
+    fn from_iter<I: IntoIterator<Item = Country>>(countries: I) -> Self {
+        let mut few = Self::of(None);
+        for country in countries {
+            few.insert(country);
+        }
+        few
+    }
+}
+
+impl From<FewCountries> for CountrySet {
+    fn from(few: FewCountries) -> Self {
+        if few.more {
+            Country::all().collect()
+        } else {
+            few.iter().collect()
+        }
+    }
+}
+
+impl fmt::Debug for FewCountries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }
@@ -264,5 +390,28 @@ mod tests {
         assert!(!set.is_within(&CountrySet::from_iter([cn])));
         assert!(CountrySet::EMPTY.is_within(&set) && CountrySet::EMPTY.is_empty());
         assert_eq!(CountrySet::from_iter(Country::all()).len(), Country::COUNT);
+    }
+
+    #[test]
+    fn few_countries_are_a_set_in_order_and_too_many_count_as_all() {
+        let all: Vec<Country> = Country::all().collect();
+        let mut few = FewCountries::of(None);
+        assert!(few.is_empty() && few.is_within(&CountrySet::EMPTY));
+        for at in [30, 10, 20, 10, 40, 5, 50, 60] {
+            few.insert(all[at]);
+        }
+        let listed: Vec<Country> = few.iter().collect();
+        assert_eq!(listed, [5, 10, 20, 30, 40, 50, 60].map(|at| all[at]));
+        let set: CountrySet = listed.iter().copied().collect();
+        assert_eq!(CountrySet::from(few), set);
+        assert!(few.is_within(&set) && few.intersects(&set) && !few.contains(all[7]));
+        let one = FewCountries::of(Some(all[7]));
+        assert!(!one.intersects(&set) && !one.is_within(&set));
+        let eight = few.union(&one);
+        assert!(
+            eight.contains(all[200]) && !eight.is_within(&CountrySet::from_iter(Country::all()))
+        );
+        assert!(eight.intersects(&CountrySet::from_iter([all[200]])));
+        assert_eq!(CountrySet::from(eight).len(), Country::COUNT);
     }
 }

@@ -1,14 +1,14 @@
 //! The loaded tables: one immutable snapshot that answers look-ups.
 
 use super::column::Fact;
-use super::compile::{Compiled, Place, Record};
+use super::compile::{Compiled, Place, Record, anycast};
 use super::names::AsNames;
 use super::operators::{Operator, Operators};
 use super::pack::sha256;
 use super::rows::Family;
 use super::source::{Meta, Source};
 use super::special::{self, Embedding};
-use super::{AddressFacts, Anycast, Asn, BadData, Confidence, Country, OperatorId};
+use super::{AddressFacts, Anycast, Asn, BadData, Confidence, Country, FewCountries, OperatorId};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The loaded tables: one immutable snapshot.
@@ -101,14 +101,12 @@ impl Data {
     }
 
     /// All facts of an address. Never allocates.
+    #[inline]
     pub fn lookup(&self, address: IpAddr) -> AddressFacts {
-        let (inner, embedded) = special::unwrap(address);
-        let mut facts = self.facts(inner);
-        facts.embedded = embedded;
-        if let Some(Embedding::Teredo { server }) = embedded {
-            self.add_relay(&mut facts, server);
+        match special::unwrap(address) {
+            (_, None) => self.facts(address),
+            (inner, Some(embedding)) => self.embedded_facts(inner, embedding),
         }
-        facts
     }
 
     /// The operator that a domain name (lower case, without trailing dot) belongs to, by suffix on label boundaries.
@@ -178,9 +176,7 @@ impl Data {
             .iter()
             .zip(self.tables.answers_of(record.place))
         {
-            let country = (value as usize)
-                .checked_sub(1)
-                .and_then(Country::from_index);
+            let country = Country::from_number(value);
             let says = match voice.fact {
                 Fact::Location => country.map(Says::Located),
                 Fact::Registration => country.map(Says::Registered),
@@ -212,6 +208,7 @@ impl Data {
         (v4.len(), v6.len() + fine.len(), self.tables.memory())
     }
 
+    #[inline]
     fn facts(&self, address: IpAddr) -> AddressFacts {
         let mut facts = AddressFacts::unknown(address);
         facts.special = special::classify(address);
@@ -221,26 +218,29 @@ impl Data {
         let Some(record) = self.record(address) else {
             return facts;
         };
-        let Some(place) = self.tables.places.get(record.place as usize) else {
-            return facts;
-        };
-        let asn = if record.asn == 0 {
-            place.asn
-        } else {
-            record.asn
-        };
-        facts.country = place.country;
-        facts.located = place.located;
-        facts.registered = place.registered;
-        facts.registered_in = place.registered_in;
-        facts.confidence = place.confidence;
-        facts.anycast = anycast(place.anycast.into());
-        facts.asn = Some(asn).filter(|asn| *asn != 0);
+        facts.country = record.country;
+        facts.registered = record.registered;
+        facts.located = FewCountries::of(facts.country);
+        facts.registered_in = FewCountries::of(facts.registered);
+        facts.asn = Some(record.asn).filter(|asn| *asn != 0);
         facts.operator = record.operator.checked_sub(1).map(OperatorId);
-        facts.operator_country = usize::from(record.seat)
-            .checked_sub(1)
-            .and_then(Country::from_index);
+        facts.operator_country = record.seat;
+        facts.anycast = record.anycast;
+        facts.confidence = record.confidence;
+        if record.wide {
+            self.widen(&mut facts, record.place);
+        }
         facts
+    }
+
+    /// What several sources say that one record cannot hold.
+    #[cold]
+    fn widen(&self, facts: &mut AddressFacts, place: u32) {
+        if let Some(place) = self.tables.places.get(place as usize) {
+            facts.located = place.located;
+            facts.registered_in = place.registered_in;
+            facts.asn = facts.asn.or(Some(place.asn).filter(|asn| *asn != 0));
+        }
     }
 
     #[inline]
@@ -252,11 +252,24 @@ impl Data {
         self.tables.records.get(number? as usize).copied()
     }
 
+    #[cold]
+    fn embedded_facts(&self, inner: IpAddr, embedding: Embedding) -> AddressFacts {
+        let mut facts = self.facts(inner);
+        facts.embedded = Some(embedding);
+        match embedding {
+            Embedding::Teredo { server } if facts.special.is_none() => {
+                self.add_relay(&mut facts, server);
+            }
+            Embedding::Teredo { .. }
+            | Embedding::Mapped
+            | Embedding::Nat64
+            | Embedding::SixToFour => {}
+        }
+        facts
+    }
+
     /// Teredo traffic passes its server, so where that is counts as well; the facts of the client come first.
     fn add_relay(&self, facts: &mut AddressFacts, server: Ipv4Addr) {
-        if facts.special.is_some() {
-            return;
-        }
         let relay = self.facts(IpAddr::V4(server));
         facts.located = facts.located.union(&relay.located);
         facts.registered_in = facts.registered_in.union(&relay.registered_in);
@@ -294,15 +307,6 @@ impl Compiled {
             + self.records.len() * size_of::<Record>()
             + self.places.len() * size_of::<Place>()
             + self.answers.len() * size_of::<u32>()
-    }
-}
-
-/// From a column's value.
-fn anycast(value: u32) -> Anycast {
-    match value {
-        1 => Anycast::Yes,
-        2 => Anycast::No,
-        _ => Anycast::Unknown,
     }
 }
 

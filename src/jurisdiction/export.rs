@@ -94,9 +94,7 @@ fn record(facts: impl Iterator<Item = (Fact, u32)>, names: &AsNames) -> Option<V
     let mut fields: Vec<(&str, Value)> = Vec::new();
     for (fact, value) in facts.filter(|(_, value)| *value != 0) {
         let code = || {
-            let country = (value as usize)
-                .checked_sub(1)
-                .and_then(Country::from_index)?;
+            let country = Country::from_number(value)?;
             Some(Value::map([("iso_code", Value::from(country.to_string()))]))
         };
         match fact {

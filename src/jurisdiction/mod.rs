@@ -27,13 +27,13 @@ mod table;
 use std::net::IpAddr;
 
 pub use column::Fact;
-pub use country::{BadCountry, Country, CountrySet};
+pub use country::{BadCountry, Country, CountrySet, FewCountries};
 pub use data::{Answer, Data, Says, SourceInfo};
 pub use export::write_mmdb;
 pub use groups::{Group, Groups};
-pub use import::{Draft, Ranges, is_mmdb, mmdb_meta};
+pub use import::{Draft, Format, Label, Ranges, is_mmdb, mmdb_meta};
 pub use operators::{Operator, Operators};
-pub use pack::is_compact;
+pub use pack::{is_compact, sha256};
 pub use rows::Family;
 pub use source::{Freshness, Meta, Source};
 pub use special::{Embedding, Special};
@@ -46,13 +46,14 @@ pub type Asn = u32;
 pub struct OperatorId(pub(crate) u16);
 
 /// Whether an address is announced from many places.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Anycast {
     /// It is, by the operator's own documents or a loaded source.
     Yes,
     /// A loaded source says that it is not.
     No,
     /// Nobody says.
+    #[default]
     Unknown,
 }
 
@@ -68,7 +69,7 @@ impl Anycast {
 }
 
 /// How far the loaded sources agree on the country: all that locate the address or name its registration have a voice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Confidence {
     /// All that answer say the same, and there are at least two.
     Unanimous,
@@ -79,6 +80,7 @@ pub enum Confidence {
     /// Only one source answers.
     Single,
     /// None answers.
+    #[default]
     None,
 }
 
@@ -111,11 +113,11 @@ pub struct AddressFacts {
     /// Where most sources locate it; of equally many, the answer of the first source.
     pub country: Option<Country>,
     /// Every country where some source locates it.
-    pub located: CountrySet,
+    pub located: FewCountries,
     /// Where the address block is registered, by the first source that tells.
     pub registered: Option<Country>,
     /// Every country where some source says it is registered.
-    pub registered_in: CountrySet,
+    pub registered_in: FewCountries,
     /// Who originates it, by the first source that tells.
     pub asn: Option<Asn>,
     /// Who operates it: by prefix, else by origin.
@@ -137,9 +139,9 @@ impl AddressFacts {
             embedded: None,
             special: None,
             country: None,
-            located: CountrySet::EMPTY,
+            located: FewCountries::of(None),
             registered: None,
-            registered_in: CountrySet::EMPTY,
+            registered_in: FewCountries::of(None),
             asn: None,
             operator: None,
             operator_country: None,
@@ -149,25 +151,28 @@ impl AddressFacts {
     }
 
     /// Every country that any fact names: location, registration, the operator's seat.
-    pub fn countries(&self) -> CountrySet {
-        let mut all = self.located.union(&self.registered_in);
-        if let Some(seat) = self.operator_country {
-            all.insert(seat);
-        }
-        all
+    pub fn countries(&self) -> FewCountries {
+        let all = self.located.union(&self.registered_in);
+        all.union(&FewCountries::of(self.operator_country))
     }
 
     /// Whether any known fact lies in `set`: the question of a rule that blocks.
     pub fn touches(&self, set: &CountrySet) -> bool {
-        self.countries().intersects(set)
+        self.located.intersects(set)
+            || self.registered_in.intersects(set)
+            || self.operator_country.is_some_and(|seat| set.contains(seat))
     }
 
     /// Whether facts are known and all of them lie in `set`: the question of a rule that allows. The location of an
     /// anycast address is one of many places, so there the operator's seat must be known too.
     pub fn is_within(&self, set: &CountrySet) -> bool {
-        let all = self.countries();
-        let anycast_without_seat = self.anycast == Anycast::Yes && self.operator_country.is_none();
-        !all.is_empty() && all.is_within(set) && !anycast_without_seat
+        let seat_inside = self.operator_country.map(|seat| set.contains(seat));
+        let known =
+            !self.located.is_empty() || !self.registered_in.is_empty() || seat_inside.is_some();
+        known
+            && self.located.is_within(set)
+            && self.registered_in.is_within(set)
+            && seat_inside.unwrap_or(self.anycast != Anycast::Yes)
     }
 
     /// Whether it is on this machine or its own network: loopback, link-local, private. Such an address has no country
@@ -186,8 +191,10 @@ impl AddressFacts {
 /// name, which whoever read the file puts before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadData {
-    /// Not a compact file.
-    #[error("it is not a Cordon data file")]
+    /// Neither a compact nor an mmdb file.
+    #[error(
+        "it is neither an mmdb nor a Cordon data file; if it is text, say what it holds (`kind`)"
+    )]
     Foreign,
     /// A compact file of another version.
     #[error(

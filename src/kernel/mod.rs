@@ -7,5 +7,10 @@
     reason = "this is the shell: it reads /proc, opens sockets and starts threads and programs"
 )]
 
+pub mod divert;
+pub mod fastpath;
 pub mod namespace;
 pub mod netlink;
+pub mod nft;
+pub mod settings;
+pub mod transaction;

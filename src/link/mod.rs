@@ -1,6 +1,5 @@
 //! Where packets come in and go out: the TUN interface, and the memory their bytes wait in.
 #![expect(
-    clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "this is the shell: it opens devices"
 )]
@@ -10,5 +9,5 @@ pub mod pcap;
 pub mod rings;
 pub mod tun;
 
-pub use rings::{Ring, RingId, Rings};
+pub use rings::Rings;
 pub use tun::{Offloads, Tun};

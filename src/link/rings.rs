@@ -8,25 +8,13 @@
     reason = "memory that outlives every borrow, and giving its pages back, has no safe interface"
 )]
 
+use crate::stack::Ring;
 use anyhow::{Context, Result, ensure};
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::collections::HashMap;
 
 /// Address space is reserved in pieces of this many bytes, or of one ring if that is larger.
 const CHUNK: usize = 64 << 20;
-
-/// A ring's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RingId(u32);
-
-/// One ring, lent for ever.
-#[derive(Debug)]
-pub struct Ring {
-    /// By which it is given back and taken up again.
-    pub id: RingId,
-    /// Its bytes, all zero.
-    pub bytes: &'static mut [u8],
-}
 
 /// The rings of one shard.
 #[derive(Debug)]
@@ -35,7 +23,7 @@ pub struct Rings {
     in_use: usize,
     page: usize,
     chunks: Vec<Chunk>,
-    lent: HashMap<RingId, Place, foldhash::fast::FixedState>,
+    lent: HashMap<u32, Place, foldhash::fast::FixedState>,
 }
 
 #[derive(Debug)]
@@ -76,80 +64,6 @@ impl Rings {
         self.in_use
     }
 
-    /// A fresh ring of at least `len` bytes, rounded up to whole pages; `None` if that is beyond the budget or the
-    /// system has no more room. A smaller ring may still be had.
-    pub fn take(&mut self, len: usize) -> Option<Ring> {
-        let len = len.max(1).checked_next_multiple_of(self.page)?;
-        if len > self.budget.checked_sub(self.in_use)? {
-            return None;
-        }
-        let id = RingId(u32::try_from(self.lent.len()).ok()?);
-        let (index, offset) = self.place(len)?;
-        let chunk = self.chunks.get_mut(index)?;
-        // SAFETY: the chunk is mapped readable and writable, private to this process, and never unmapped, so the bytes
-        // live for ever. `used` only grows, so no two rings share a byte, and `place` made sure that
-        // `offset + len` lies within the chunk. Anonymous memory is all zeros, which are valid bytes.
-        let bytes =
-            unsafe { std::slice::from_raw_parts_mut(chunk.map.as_mut_ptr().add(offset), len) };
-        chunk.used = offset + len;
-        let idle = false;
-        self.lent.insert(
-            id,
-            Place {
-                chunk: index,
-                offset,
-                len,
-                idle,
-            },
-        );
-        self.in_use += len;
-        Some(Ring { id, bytes })
-    }
-
-    /// What the ring holds is worthless now: its pages go back to the system and it no longer counts as in use. Its
-    /// holder keeps it, and finds zeros in it.
-    ///
-    /// Call it only while nobody is reading or writing the ring, that is, from the loop that owns the socket and
-    /// between two calls into it.
-    pub fn idle(&mut self, id: RingId) {
-        let Some(place) = self.lent.get_mut(&id).filter(|place| !place.idle) else {
-            return;
-        };
-        let Some(chunk) = self.chunks.get(place.chunk) else {
-            return;
-        };
-        // SAFETY: the range lies within a private anonymous mapping that is never unmapped, and holds nothing but one
-        // ring's bytes. MADV_DONTNEED makes it zeros at once and for good (MADV_FREE would do so at any later time,
-        // under the holder's hands). Zeros are valid bytes, so to the holder it is as if it had cleared the ring
-        // itself. The compiler cannot have kept a byte across this call: the address has been given to the kernel,
-        // and no slice of the ring is an argument of any function that is running (see above).
-        let result = unsafe {
-            chunk
-                .map
-                .unchecked_advise_range(UncheckedAdvice::DontNeed, place.offset, place.len)
-        };
-        // Failing to give pages back costs memory, not correctness: then the ring goes on counting as in use.
-        if result.is_ok() {
-            place.idle = true;
-            self.in_use = self.in_use.saturating_sub(place.len);
-        }
-    }
-
-    /// An idle ring is about to be used again. `false` if that is beyond the budget; it is idle still, then.
-    pub fn revive(&mut self, id: RingId) -> bool {
-        let Some(place) = self.lent.get_mut(&id) else {
-            return false;
-        };
-        if place.idle {
-            if place.len > self.budget.saturating_sub(self.in_use) {
-                return false;
-            }
-            place.idle = false;
-            self.in_use += place.len;
-        }
-        true
-    }
-
     /// Finds `len` bytes that nobody has.
     fn place(&mut self, len: usize) -> Option<(usize, usize)> {
         if let Some(last) = self.chunks.last()
@@ -177,9 +91,87 @@ fn reserve(len: usize) -> Result<MmapRaw> {
     Ok(MmapRaw::from(map))
 }
 
+impl crate::stack::Rings for Rings {
+    /// A fresh ring of at least `len` bytes, rounded up to whole pages; `None` if that is beyond the budget or the
+    /// system has no more room. A smaller ring may still be had.
+    fn take(&mut self, len: usize) -> Option<Ring> {
+        let len = len.max(1).checked_next_multiple_of(self.page)?;
+        if len > self.budget.checked_sub(self.in_use)? {
+            return None;
+        }
+        let id = u32::try_from(self.lent.len()).ok()?;
+        let (index, offset) = self.place(len)?;
+        let chunk = self.chunks.get_mut(index)?;
+        // SAFETY: the chunk is mapped readable and writable, private to this process, and never unmapped, so the bytes
+        // live for ever. `used` only grows, so no two rings share a byte, and `place` made sure that
+        // `offset + len` lies within the chunk. Anonymous memory is all zeros, which are valid bytes.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(chunk.map.as_mut_ptr().add(offset), len) };
+        chunk.used = offset + len;
+        let idle = false;
+        self.lent.insert(
+            id,
+            Place {
+                chunk: index,
+                offset,
+                len,
+                idle,
+            },
+        );
+        self.in_use += len;
+        Some(Ring { id, bytes })
+    }
+
+    /// What the ring holds is worthless now: its pages go back to the system and it no longer counts as in use. Its
+    /// holder keeps it, and finds zeros in it.
+    ///
+    /// Call it only while nobody is reading or writing the ring, that is, from the loop that owns the socket and
+    /// between two calls into it.
+    fn idle(&mut self, id: u32) {
+        let Some(place) = self.lent.get_mut(&id).filter(|place| !place.idle) else {
+            return;
+        };
+        let Some(chunk) = self.chunks.get(place.chunk) else {
+            return;
+        };
+        // SAFETY: the range lies within a private anonymous mapping that is never unmapped, and holds nothing but one
+        // ring's bytes. MADV_DONTNEED makes it zeros at once and for good (MADV_FREE would do so at any later time,
+        // under the holder's hands). Zeros are valid bytes, so to the holder it is as if it had cleared the ring
+        // itself. The compiler cannot have kept a byte across this call: the address has been given to the kernel,
+        // and no slice of the ring is an argument of any function that is running (see above).
+        let result = unsafe {
+            chunk
+                .map
+                .unchecked_advise_range(UncheckedAdvice::DontNeed, place.offset, place.len)
+        };
+        // Failing to give pages back costs memory, not correctness: then the ring goes on counting as in use.
+        if result.is_ok() {
+            place.idle = true;
+            self.in_use = self.in_use.saturating_sub(place.len);
+        }
+    }
+
+    /// An idle ring is about to be used again. `false` if that is beyond the budget; it is idle still, then.
+    fn revive(&mut self, id: u32) -> bool {
+        let Some(place) = self.lent.get_mut(&id) else {
+            return false;
+        };
+        if place.idle {
+            if place.len > self.budget.saturating_sub(self.in_use) {
+                return false;
+            }
+            place.idle = false;
+            self.in_use += place.len;
+        }
+        true
+    }
+}
+
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "these tests read files")]
 mod tests {
     use super::*;
+    use crate::stack::Rings as _;
 
     /// Resident bytes of the process (`/proc/self/statm`, second field, in pages).
     fn resident() -> usize {
@@ -218,7 +210,7 @@ mod tests {
         assert!(rings.revive(a.id));
         assert!(rings.revive(a.id) && rings.revive(b.id));
         assert_eq!(rings.in_use(), 3 * 4096);
-        assert!(!rings.revive(RingId(99)));
+        assert!(!rings.revive(99));
     }
 
     #[test]

@@ -79,10 +79,9 @@ pub fn tcp_reset(out: &mut Vec<u8>, parsed: &Parsed) {
     let (seq, ack, flags) = if tcp.flags & Tcp::ACK != 0 {
         (tcp.ack, 0, Tcp::RST)
     } else {
+        // Without ACK and RST it is a SYN, which counts as one.
         let data = parsed.len.saturating_sub(tcp.payload) as u32;
-        let syn = u32::from(tcp.flags & Tcp::SYN != 0);
-        let fin = u32::from(tcp.flags & Tcp::FIN != 0);
-        let end = tcp.seq.wrapping_add(data).wrapping_add(syn + fin);
+        let end = tcp.seq.wrapping_add(data).wrapping_add(1);
         (0, end, Tcp::RST | Tcp::ACK)
     };
     let [s0, s1] = tcp.dport.to_be_bytes();

@@ -31,7 +31,7 @@ fn test(seen: &Seen<'_>, test: &Test, written: &Written, asked: Asked) -> String
         return target(seen, parts, written, had, asked);
     }
     let value = value(seen, written.key, asked.demand);
-    let wanted = shortened(&written.value);
+    let wanted = plain(&written.value);
     match (had, value) {
         (Truth::Unknown(waits), value) => {
             let value = value.unwrap_or_else(|| format!("{} is not known", written.key.name()));
@@ -67,11 +67,7 @@ fn target(
     if had == Truth::Yes {
         said.truncate(1);
     }
-    format!(
-        "{outcome} {}: {}",
-        shortened(&written.value),
-        said.join(", ")
-    )
+    format!("{outcome} {}: {}", plain(&written.value), said.join(", "))
 }
 
 fn relation(key: Key, truth: Truth) -> &'static str {
@@ -109,12 +105,12 @@ fn value(seen: &Seen<'_>, key: Key, demand: Demand) -> Option<String> {
         Key::Country | Key::OperatorCountry | Key::Jurisdiction if seen.local => {
             Some(format!("{} local", key.name()))
         }
-        Key::Country => countries(address.located).map(|list| format!("country {list}")),
+        Key::Country => countries(address.located.into()).map(|list| format!("country {list}")),
         Key::OperatorCountry => {
             countries(seen.seat().countries).map(|list| format!("operator_country {list}"))
         }
         Key::Jurisdiction => {
-            let located = countries(address.located).unwrap_or_else(|| "unknown".into());
+            let located = countries(address.located.into()).unwrap_or_else(|| "unknown".into());
             let seat = countries(seen.seat().countries).unwrap_or_else(|| "unknown".into());
             Some(format!(
                 "jurisdiction (location {located}, operator's seat {seat})"
@@ -218,12 +214,13 @@ pub(super) fn evidence(evidence: Evidence) -> String {
     }
 }
 
-/// A list that would fill the page is cut.
-fn shortened(list: &str) -> String {
+/// A list as people read it; one that would fill the page is cut.
+pub(super) fn plain(list: &str) -> String {
     const LONGEST: usize = 120;
+    let list = list.trim_matches(['[', ']']).replace('"', "");
     if list.chars().count() <= LONGEST {
-        return list.into();
+        return list;
     }
     let start: String = list.chars().take(LONGEST).collect();
-    format!("{start}…]")
+    format!("{start}…")
 }

@@ -1,30 +1,32 @@
-//! A policy's own tests: a flow, and what is to become of it.
+//! A policy's own tests: a flow, and what is to become of it or of what it gives away.
 
 use super::compiled::Policy;
 use super::condition::Member;
-use super::domains;
-use super::facts::{Evidence, Facts, Name, Opening, Source};
-use super::parse::Draft;
+use super::draft::Draft;
+use super::facts::Facts;
+use super::given::{FACTS, Given};
 use super::problem::{Place, Problem, suggestion};
-use super::reader::{Fields, Node, Reader, Shown};
-use super::resolve;
-use super::values::{accept, parse_sender, quoted};
+use super::reader::{Node, Reader, Shown};
+use super::rules::leak;
+use super::senders::{parse_sender, source_of};
+use super::values::{accept, quoted};
 use super::verdict::{Decision, ExitId, Origin, Route, Verdict};
-use crate::jurisdiction::{AddressFacts, Anycast, Asn, Country, Data, OperatorId};
+use crate::jurisdiction::Data;
+use crate::sanitize::{Certainty, Finding, Leak, Term};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 /// One `[[test]]`.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
-    pub(super) flow: Box<str>,
     pub(super) expect: Box<str>,
     pub(super) place: Place,
     /// The same for tests that ask the same.
     pub(super) key: Box<str>,
+    written_flow: Box<str>,
     /// The facts it states, as they are written.
     stated: Vec<(&'static str, Box<str>)>,
-    flow_read: Flow,
+    flow: Flow,
     expected: Expected,
     given: Given,
 }
@@ -37,37 +39,22 @@ struct Flow {
     protocol: u8,
 }
 
-/// `[would ]VERB[ by RULE][ via EXIT]`.
+/// What is to come out.
 #[derive(Clone, Debug)]
-struct Expected {
-    would: bool,
-    verb: Box<str>,
-    rule: Option<Box<str>>,
-    exit: Option<Box<str>>,
-}
-
-/// Facts that the test states; those it does not state come from the data.
-#[derive(Clone, Debug, Default)]
-struct Given {
-    name: Option<(Box<str>, Evidence)>,
-    country: Option<Option<Country>>,
-    operator: Option<Option<OperatorId>>,
-    operator_country: Option<Option<Country>>,
-    asn: Option<Asn>,
-    anycast: Option<bool>,
-    opening: Opening,
-    wall: Option<u64>,
-}
-
-/// Who sends, as a policy names senders.
-#[derive(Clone, Debug)]
-pub struct Sender(Option<Member>);
-
-impl Sender {
-    /// As a fact.
-    pub fn source(&self) -> Source<'_> {
-        source_of(self.0.as_ref())
-    }
+enum Expected {
+    /// `[would ]VERB[ by RULE][ via EXIT]`.
+    Verdict {
+        would: bool,
+        verb: Box<str>,
+        rule: Option<Box<str>>,
+        exit: Option<Box<str>>,
+    },
+    /// `ACTION[ by SANITIZER]` or `pass`, of a flow that gives this away.
+    Action {
+        leak: &'static Leak,
+        action: Box<str>,
+        entry: Option<Box<str>>,
+    },
 }
 
 /// How a policy's test came out.
@@ -85,76 +72,39 @@ pub struct TestResult {
     pub passed: bool,
 }
 
-const KEYS: [&str; 12] = [
-    "flow",
-    "expect",
-    "name",
-    "evidence",
-    "country",
-    "operator",
-    "operator_country",
-    "asn",
-    "anycast",
-    "sni_missing",
-    "cleartext",
-    "at",
-];
-
 impl Policy {
     /// Runs the policy's own tests against the data.
     pub fn run_tests(&self, data: &Data) -> Vec<TestResult> {
-        self.cases
-            .iter()
-            .map(|case| {
-                let decision = case.decide(self, data);
-                TestResult {
-                    place: case.place.clone(),
-                    flow: case.flow.to_string(),
-                    expected: case.expect.to_string(),
-                    found: self.describe(&decision),
-                    passed: case.expected.agrees(self, &decision),
-                }
-            })
-            .collect()
-    }
-
-    /// Who sends, by the name of a source (then its first member stands for it), by `mac:…`, `wg:PEER`, an address or a
-    /// network, or by `*` for a sender of whom nothing is known.
-    pub fn sender(&self, text: &str) -> Result<Sender, String> {
-        let declared = &self.declared.sources;
-        if let Some((_, members, _)) = declared.iter().find(|(name, ..)| **name == *text) {
-            return Ok(Sender(members.first().cloned()));
-        }
-        if text == "*" {
-            return Ok(Sender(None));
-        }
-        parse_sender(text).map(|member| Sender(Some(member)))
+        let run = |case: &Case| {
+            let (passed, found) = case.run(self, data);
+            TestResult {
+                place: case.place.clone(),
+                flow: case.written_flow.to_string(),
+                expected: case.expect.to_string(),
+                found,
+                passed,
+            }
+        };
+        self.cases.iter().map(run).collect()
     }
 
     /// A decision in the words of a test's `expect`.
     fn describe(&self, decision: &Decision) -> String {
-        let mut text = format!(
-            "{} by {}",
-            decision.verdict.name(),
-            self.rule_id(decision.origin)
-        );
+        let verb = decision.verdict.name();
+        let mut text = format!("{verb} by {}", self.rule_id(decision.origin));
         if let Some(exit) = via(decision) {
             text += &format!(" via {}", self.exit_name(exit));
         }
         if let Some(origin) = decision.observed {
-            text += &format!(
-                ", would {} by {}",
-                self.effect_name(origin),
-                self.rule_id(origin)
-            );
+            let verb = self.effect_name(origin);
+            text += &format!(", would {verb} by {}", self.rule_id(origin));
         }
         text
     }
 
     pub(super) fn exit_name(&self, exit: ExitId) -> String {
-        self.exit(exit)
-            .map(|exit| exit.name.to_string())
-            .unwrap_or_default()
+        let exit = self.exit(exit);
+        exit.map(|exit| exit.name.to_string()).unwrap_or_default()
     }
 
     /// What the rule, or the default, does when it fires.
@@ -172,26 +122,35 @@ impl Policy {
 impl Case {
     /// Reads one `[[test]]`.
     pub(super) fn read(node: Node<'_>, draft: &Draft<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let fields = node.fields(&KEYS, reader)?;
+        let keys: Vec<&str> = ["flow", "expect", "leak"]
+            .into_iter()
+            .chain(FACTS)
+            .collect();
+        let fields = node.fields(&keys, reader)?;
         let flow = fields.require("flow", reader);
         let expect = fields.require("expect", reader);
         let given = Given::read(&fields, draft, reader);
+        let leak = fields.get("leak").map(|node| single_leak(node, reader));
         let (flow, expect) = (flow?, expect?);
-        let (flow_text, expect_text) = (flow.string(reader)?, expect.string(reader)?);
-        let flow_read = accept(Flow::parse(flow_text, draft), flow, reader);
-        let expected = accept(Expected::parse(expect_text), expect, reader);
+        let (written_flow, written_expect) = (flow.string(reader)?, expect.string(reader)?);
+        let read = accept(Flow::parse(written_flow, draft), flow, reader);
+        let expected = match leak {
+            Some(leak) => Expected::action(written_expect, leak?),
+            None => Expected::verdict(written_expect),
+        };
+        let stated: Vec<(&'static str, Box<str>)> = ["leak"]
+            .into_iter()
+            .chain(FACTS)
+            .filter_map(|key| Some((key, fields.get(key)?.written()?.into())))
+            .collect();
         Some(Self {
-            key: format!("{flow_text} {given:?}").into(),
-            flow: flow_text.into(),
-            expect: expect_text.into(),
+            expect: written_expect.into(),
             place: reader.place(flow.start),
-            flow_read: flow_read?,
-            expected: expected?,
-            stated: KEYS
-                .into_iter()
-                .filter(|key| !matches!(*key, "flow" | "expect"))
-                .filter_map(|key| Some((key, fields.get(key)?.written()?.into())))
-                .collect(),
+            key: format!("{written_flow} {stated:?}").into(),
+            written_flow: written_flow.into(),
+            stated,
+            flow: read?,
+            expected: accept(expected, expect, reader)?,
             given,
         })
     }
@@ -202,74 +161,89 @@ impl Case {
             place: self.place.clone(),
             message: format!("no {what} is called `{}`{near}", Shown(word)),
         };
-        if let Some(rule) = &self.expected.rule
-            && **rule != *"default"
-            && !policy.rule_ids().any(|id| *id == **rule)
-        {
-            return Some(problem("rule", rule, suggestion(rule, policy.rule_ids())));
+        match &self.expected {
+            Expected::Verdict { rule, exit, .. } => {
+                if let Some(rule) = rule
+                    && **rule != *"default"
+                    && !policy.rule_ids().any(|id| *id == **rule)
+                {
+                    return Some(problem("rule", rule, suggestion(rule, policy.rule_ids())));
+                }
+                let names = || policy.exits.iter().map(|exit| exit.name.as_ref());
+                let exit = exit.as_ref()?;
+                let known = names().any(|name| *name == **exit);
+                (!known).then(|| problem("exit", exit, suggestion(exit, names())))
+            }
+            Expected::Action { entry, .. } => {
+                let ids = || policy.sanitizers.iter().map(|entry| entry.id.as_ref());
+                let entry = entry.as_ref()?;
+                let known = ids().any(|id| *id == **entry);
+                (!known).then(|| problem("sanitizer", entry, suggestion(entry, ids())))
+            }
         }
-        let names = || policy.exits.iter().map(|exit| exit.name.as_ref());
-        if let Some(exit) = &self.expected.exit
-            && !names().any(|name| *name == **exit)
-        {
-            return Some(problem("exit", exit, suggestion(exit, names())));
-        }
-        None
-    }
-
-    /// The rule it expects.
-    pub(super) fn rule(&self) -> Option<&str> {
-        self.expected.rule.as_deref()
     }
 
     /// As it stands in the file, every fact that it states included.
     pub(super) fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n[[test]]\nflow = {}", quoted(&self.flow))?;
+        writeln!(f, "\n[[test]]\nflow = {}", quoted(&self.written_flow))?;
         for (key, value) in &self.stated {
             writeln!(f, "{key} = {value}")?;
         }
         writeln!(f, "expect = {}", quoted(&self.expect))
     }
 
-    fn decide(&self, policy: &Policy, data: &Data) -> Decision {
-        let mut address = data.lookup(self.flow_read.destination.ip());
+    /// The rule or sanitizer it expects; it says none if it expects that nothing happens.
+    pub(super) fn names(&self) -> Option<&str> {
+        match &self.expected {
+            Expected::Verdict { rule, .. } => rule.as_deref(),
+            Expected::Action { entry, .. } => entry.as_deref(),
+        }
+    }
+
+    /// Whether it would pass for whatever reason.
+    pub(super) fn is_vague(&self) -> bool {
+        let passes =
+            matches!(&self.expected, Expected::Action { action, .. } if **action == *"pass");
+        self.names().is_none() && !passes
+    }
+
+    /// Whether what was expected came out, and what did.
+    fn run(&self, policy: &Policy, data: &Data) -> (bool, String) {
+        let mut address = data.lookup(self.flow.destination.ip());
         self.given.apply(&mut address);
-        let names: Vec<Name<'_>> = self
-            .given
-            .name
-            .iter()
-            .map(|(name, evidence)| Name {
-                name,
-                evidence: *evidence,
-            })
-            .collect();
-        policy.decide(&Facts {
-            source: source_of(self.flow_read.source.as_ref()),
-            protocol: self.flow_read.protocol,
-            destination: self.flow_read.destination,
+        let names = self.given.names();
+        let facts = Facts {
+            source: source_of(self.flow.source.as_ref()),
+            protocol: self.flow.protocol,
+            destination: self.flow.destination,
             address,
             names: &names,
             opening: self.given.opening,
             data,
             wall: self.given.wall,
-        })
+        };
+        match &self.expected {
+            Expected::Verdict { .. } => {
+                let decision = policy.decide(&facts);
+                let agrees = self.expected.agrees(policy, &decision);
+                (agrees, policy.describe(&decision))
+            }
+            Expected::Action {
+                leak,
+                action,
+                entry,
+            } => {
+                let found = policy.action(policy.active(&facts), &finding(leak));
+                let Some((by, taken)) = found else {
+                    return (**action == *"pass", "pass".into());
+                };
+                let id = policy.sanitizer_id(by);
+                let agrees =
+                    **action == *taken.name() && entry.as_ref().is_none_or(|entry| **entry == *id);
+                (agrees, format!("{} by {id}", taken.name()))
+            }
+        }
     }
-}
-
-/// A sender as a member of a source describes it: of a network its first address.
-pub(super) fn source_of(member: Option<&Member>) -> Source<'_> {
-    let mut source = Source {
-        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        mac: None,
-        peer: None,
-    };
-    match member {
-        Some(Member::Mac(mac)) => source.mac = Some(*mac),
-        Some(Member::Peer(name)) => source.peer = Some(name),
-        Some(Member::Net(net)) => source.address = net.addr(),
-        None => {}
-    }
-    source
 }
 
 impl Flow {
@@ -296,8 +270,8 @@ impl Flow {
             .parse::<SocketAddr>()
             .or_else(|_| {
                 let bare = destination.trim_start_matches('[').trim_end_matches(']');
-                bare.parse()
-                    .map(|address: IpAddr| SocketAddr::new(address, 0))
+                let address = bare.parse::<IpAddr>();
+                address.map(|address| SocketAddr::new(address, 0))
             })
             .map_err(|_| format!("`{}` is not ADDRESS or ADDRESS:PORT", Shown(destination)))?;
         Ok(Self {
@@ -309,7 +283,7 @@ impl Flow {
 }
 
 impl Expected {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn verdict(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
                 "`{}` is not `[would ]allow|block|reroute[ by RULE][ via EXIT]`",
@@ -321,42 +295,67 @@ impl Expected {
         let verb = words
             .next()
             .filter(|verb| matches!(*verb, "allow" | "block" | "reroute"))
-            .ok_or_else(wrong)?;
-        let mut expected = Self {
-            would,
-            verb: verb.into(),
-            rule: None,
-            exit: None,
-        };
+            .ok_or_else(wrong)?
+            .into();
+        let (mut rule, mut exit) = (None, None);
         while let Some(word) = words.next() {
             let value = words.next().ok_or_else(wrong)?.into();
             match word {
-                "by" => expected.rule = Some(value),
-                "via" => expected.exit = Some(value),
+                "by" => rule = Some(value),
+                "via" => exit = Some(value),
                 _ => return Err(wrong()),
             }
         }
-        Ok(expected)
+        Ok(Self::Verdict {
+            would,
+            verb,
+            rule,
+            exit,
+        })
+    }
+
+    fn action(text: &str, leak: &'static Leak) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{}` is not `report|redact|drop|reject[ by SANITIZER]` or `pass`",
+                Shown(text)
+            )
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (action, entry) = match words.as_slice() {
+            ["pass"] => ("pass", None),
+            [action] => (*action, None),
+            [action, "by", entry] => (*action, Some(Box::from(*entry))),
+            _ => return Err(wrong()),
+        };
+        if !matches!(action, "pass" | "report" | "redact" | "drop" | "reject") {
+            return Err(wrong());
+        }
+        Ok(Self::Action {
+            leak,
+            action: action.into(),
+            entry,
+        })
     }
 
     fn agrees(&self, policy: &Policy, decision: &Decision) -> bool {
-        let (verb, origin) = if self.would {
-            let Some(origin) = decision.observed else {
-                return false;
-            };
-            (policy.effect_name(origin), origin)
-        } else {
-            (decision.verdict.name(), decision.origin)
+        let Self::Verdict {
+            would,
+            verb,
+            rule,
+            exit,
+        } = self
+        else {
+            return false;
         };
-        *verb == *self.verb
-            && self
-                .rule
-                .as_ref()
-                .is_none_or(|rule| **rule == *policy.rule_id(origin))
-            && self
-                .exit
-                .as_ref()
-                .is_none_or(|exit| via(decision).is_some_and(|id| policy.exit_name(id) == **exit))
+        let (found, origin) = match (would, decision.observed) {
+            (true, None) => return false,
+            (true, Some(origin)) => (policy.effect_name(origin), origin),
+            (false, _) => (decision.verdict.name(), decision.origin),
+        };
+        let by = |rule: &str| *rule == *policy.rule_id(origin);
+        let through = |exit: &str| via(decision).is_some_and(|id| policy.exit_name(id) == *exit);
+        *found == **verb && rule.as_deref().is_none_or(by) && exit.as_deref().is_none_or(through)
     }
 }
 
@@ -370,93 +369,29 @@ fn via(decision: &Decision) -> Option<ExitId> {
     }
 }
 
-impl Given {
-    fn read(fields: &Fields<'_>, draft: &Draft<'_>, reader: &mut Reader<'_>) -> Self {
-        Self {
-            name: Self::name(fields, reader),
-            country: fields.get("country").and_then(|node| country(node, reader)),
-            operator: fields.get("operator").and_then(|node| {
-                let text = node.string(reader)?;
-                if text == "unknown" {
-                    return Some(None);
-                }
-                let operator =
-                    resolve::operators(draft.data, text).map(|_| draft.data.operator_by_id(text));
-                accept(operator, node, reader)
-            }),
-            operator_country: fields
-                .get("operator_country")
-                .and_then(|node| country(node, reader)),
-            asn: fields
-                .get("asn")
-                .and_then(|node| node.integer(0..=u32::MAX, reader)),
-            anycast: fields.get("anycast").and_then(|node| node.boolean(reader)),
-            opening: Opening {
-                sni_missing: fields
-                    .get("sni_missing")
-                    .and_then(|node| node.boolean(reader)),
-                cleartext: fields
-                    .get("cleartext")
-                    .and_then(|node| node.boolean(reader)),
-            },
-            wall: fields
-                .get("at")
-                .and_then(|node| super::values::instant(node, reader)),
-        }
+/// A leak that one detector tells of one field: only such a one is found in a payload.
+fn single_leak(node: Node<'_>, reader: &mut Reader<'_>) -> Option<&'static Leak> {
+    let term = leak(node, reader)?;
+    if let Term::Leak(leak) = term {
+        return Some(leak);
     }
-
-    fn name(fields: &Fields<'_>, reader: &mut Reader<'_>) -> Option<(Box<str>, Evidence)> {
-        const WORDS: [(&str, Evidence); 4] = [
-            ("sni", Evidence::Sni),
-            ("host", Evidence::Host),
-            ("quic", Evidence::Quic),
-            ("dns", Evidence::Dns { age: 0 }),
-        ];
-        let evidence = match fields.get("evidence") {
-            Some(node) => node.word(&WORDS, reader)?,
-            None => Evidence::Dns { age: 0 },
-        };
-        let node = fields.get("name")?;
-        let text = node.string(reader)?;
-        let name = domains::canonical(text)
-            .ok_or_else(|| format!("`{}` is not a domain name", Shown(text)));
-        Some((accept(name, node, reader)?.into(), evidence))
-    }
-
-    fn apply(&self, address: &mut AddressFacts) {
-        let states_a_fact = self.country.is_some()
-            || self.operator.is_some()
-            || self.operator_country.is_some()
-            || self.asn.is_some()
-            || self.anycast.is_some();
-        if states_a_fact {
-            // A documentation address may then stand for any on the internet.
-            address.special = None;
-        }
-        if let Some(country) = self.country {
-            resolve::locate(address, country);
-        }
-        if let Some(operator) = self.operator {
-            address.operator = operator;
-        }
-        if let Some(country) = self.operator_country {
-            address.operator_country = country;
-        }
-        if let Some(asn) = self.asn {
-            address.asn = Some(asn);
-        }
-        if let Some(anycast) = self.anycast {
-            address.anycast = if anycast { Anycast::Yes } else { Anycast::No };
-        }
-    }
+    let message = format!(
+        "`{}` stands for several leaks; a test is about one",
+        term.name()
+    );
+    reader.problem(node.start, message);
+    None
 }
 
-/// A country code, or `unknown`.
-fn country(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Option<Country>> {
-    let text = node.string(reader)?;
-    if text == "unknown" {
-        return Some(None);
+/// What a detector would tell of it.
+fn finding(leak: &Leak) -> Finding {
+    Finding {
+        class: leak.class,
+        detector: leak.detector,
+        field: String::new(),
+        leak: leak.name,
+        certainty: Certainty::Certain,
+        span: 0..0,
+        sample: String::new(),
     }
-    let country = Country::parse(text).map_err(|bad| format!("`{}` {bad}", Shown(text)));
-    accept(country, node, reader).map(Some)
 }

@@ -5,7 +5,8 @@ use super::condition::{Condition, Member, Written};
 use super::domains::Domains;
 use super::evaluate::Demand;
 use super::exits::Exit;
-use super::problem::Place;
+use super::index::Index;
+use super::problem::{Place, Problem};
 use super::verdict::{Action, ExitId, Reply};
 use crate::sanitize::Term;
 use std::ops::Range;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Policy {
     pub(super) name: Box<str>,
+    /// Nothing is acted on (`mode = "observe"`) where nothing else is said.
+    pub(super) observed: bool,
     pub(super) default: Default,
     pub(super) rules: Vec<Rule>,
     /// The conditions of all rules, one after the other.
@@ -27,21 +30,28 @@ pub struct Policy {
     pub(super) sanitizers: Vec<Sanitizer>,
     pub(super) exits: Vec<Exit>,
     pub(super) domains: Domains,
+    pub(super) index: Index,
     pub(super) cases: Vec<Case>,
     pub(super) declared: Declared,
+    /// Doubts that came up while reading.
+    pub(super) notes: Vec<Problem>,
 }
 
 /// What happens when no rule matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Default {
     /// `Allow` or `Block`.
     pub(super) effect: Effect,
-    /// Nothing is acted on (`mode = "observe"`).
+    /// It only records.
     pub(super) observed: bool,
+    /// Where it says that policies which extend this one cannot change it.
+    pub(super) locked: Option<Place>,
     /// What rules do that do not say.
     pub(super) on_unknown: OnUnknown,
     /// What reroutes do that do not say.
     pub(super) exit_down: Option<ExitId>,
+    /// Days after which the data proves nothing any more.
+    pub(super) max_data_age: Option<u32>,
 }
 
 /// What a rule does when it fires.
@@ -79,6 +89,8 @@ pub(super) struct Rule {
     pub(super) on_unknown: OnUnknown,
     pub(super) observe: Observe,
     pub(super) evidence: Demand,
+    /// It comes before the rules of a policy that extends this one.
+    pub(super) locked: bool,
     pub(super) id: Box<str>,
     pub(super) place: Place,
 }
@@ -93,6 +105,8 @@ pub(super) struct Sanitizer {
     pub(super) action: Action,
     /// It only reports (`mode = "observe"`).
     pub(super) observed: bool,
+    /// A policy that extends this one cannot make it only report.
+    pub(super) locked: bool,
 }
 
 /// Names that a policy declares, as they are written; for printing and for checks.
@@ -100,6 +114,8 @@ pub(super) struct Sanitizer {
 pub(super) struct Declared {
     pub(super) sources: Vec<(Box<str>, Arc<[Member]>, Place)>,
     pub(super) targets: Vec<(Box<str>, Vec<Written>, Place)>,
+    pub(super) schedules: Vec<(Box<str>, Box<str>, Place)>,
+    pub(super) lists: Vec<(Box<str>, Box<str>, Place)>,
 }
 
 impl Effect {
@@ -147,7 +163,7 @@ impl Policy {
         &self,
         rule: &Rule,
     ) -> impl Iterator<Item = (&Condition, &Written)> {
-        let range = rule.conditions.start as usize..rule.conditions.end as usize;
+        let range = rule.range();
         let conditions = self.conditions.get(range.clone()).unwrap_or_default();
         conditions
             .iter()

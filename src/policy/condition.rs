@@ -3,6 +3,7 @@
 use super::domains::SetId;
 use super::networks::Networks;
 use super::problem::Place;
+use super::schedule::Schedule;
 use crate::jurisdiction::{Asn, Country, CountrySet, OperatorId};
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -120,13 +121,17 @@ pub(super) enum Test {
     SniMissing(bool),
     Cleartext(bool),
     From(Arc<[Member]>),
-    Ip(Arc<Networks>),
+    /// Any of these.
+    Ip(Arc<[Arc<Networks>]>),
     Asn(Arc<[Asn]>),
     Operator(Arc<[OperatorId]>),
     Country(Arc<Places>),
     OperatorCountry(Arc<Places>),
     Jurisdiction(Arc<Places>),
-    Domain(SetId),
+    /// Any of these.
+    Domain(Arc<[SetId]>),
+    /// Any of these.
+    Schedule(Arc<[Arc<Schedule>]>),
     /// Any of these.
     To(Arc<[(Self, Written)]>),
 }

@@ -12,16 +12,26 @@ use std::net::SocketAddr;
 impl Policy {
     /// The verdict on a flow. A total, pure function; never allocates.
     pub fn decide(&self, facts: &Facts<'_>) -> Decision {
-        self.judge(&Seen::new(facts, &self.domains), &mut |_, _| {})
+        let seen = Seen::new(facts, self);
+        let candidates = self.index.candidates(&seen);
+        self.judge(&seen, candidates, &mut |_, _| {})
     }
 
-    /// The same, telling of every rule tried whether it matches.
-    pub(super) fn judge(&self, seen: &Seen<'_>, tried: &mut impl FnMut(usize, Truth)) -> Decision {
+    /// The verdict of these of the rules; what each comes out as is told on the way.
+    pub(super) fn judge(
+        &self,
+        seen: &Seen<'_>,
+        rules: impl Iterator<Item = u16>,
+        tried: &mut impl FnMut(u16, Truth),
+    ) -> Decision {
         let mut scan = Scan::new(seen.facts);
-        for (index, rule) in self.rules.iter().enumerate() {
+        for index in rules {
+            let Some(rule) = self.rules.get(usize::from(index)) else {
+                continue;
+            };
             let truth = self.matches(rule, seen);
             tried(index, truth);
-            if let Some(decision) = scan.rule(index, rule, truth) {
+            if let Some(decision) = scan.rule(Origin::Rule(index), rule, truth) {
                 return decision;
             }
         }
@@ -31,9 +41,8 @@ impl Policy {
     /// Whether all conditions of a rule hold.
     fn matches(&self, rule: &Rule, seen: &Seen<'_>) -> Truth {
         let stops = rule.effect.stops();
-        let range = rule.conditions.start as usize..rule.conditions.end as usize;
         let mut all = Truth::Yes;
-        for condition in self.conditions.get(range).unwrap_or_default() {
+        for condition in self.conditions.get(rule.range()).unwrap_or_default() {
             all = all.and(seen.condition(condition, stops, rule.evidence));
             if all == Truth::No {
                 break;
@@ -47,11 +56,10 @@ impl Policy {
         if self.sanitizers.is_empty() {
             return Active::default();
         }
-        let seen = Seen::new(facts, &self.domains);
-        let bits = self.sanitizers.iter().enumerate();
-        Active(bits.fold(0, |bits, (index, entry)| {
-            bits | u64::from(entry.concerns(&seen))
-                .unbounded_shl(u32::try_from(index).unwrap_or(u32::MAX))
+        let seen = Seen::new(facts, self);
+        let entries = (0..64u16).zip(&self.sanitizers);
+        Active(entries.fold(0, |bits, (index, entry)| {
+            bits | u64::from(entry.concerns(&seen)) << index
         }))
     }
 
@@ -59,21 +67,20 @@ impl Policy {
     /// `None` if no entry lists it. In observe mode never more than [`Action::Report`].
     pub fn action(&self, active: Active, finding: &Finding) -> Option<(u16, Action)> {
         let mut strictest: Option<(u16, Action)> = None;
-        let listed = self.sanitizers.iter().enumerate().filter(|(index, entry)| {
-            active
-                .0
-                .unbounded_shr(u32::try_from(*index).unwrap_or(u32::MAX))
-                & 1
-                == 1
-                && entry.lists(finding)
-        });
-        for (index, entry) in listed {
+        for (index, entry) in self.entries(active) {
             let action = entry.effective_action();
-            if strictest.is_none_or(|(_, other)| action > other) {
-                strictest = u16::try_from(index).ok().map(|index| (index, action));
+            if entry.lists(finding) && strictest.is_none_or(|(_, other)| action > other) {
+                strictest = Some((index, action));
             }
         }
         strictest
+    }
+
+    /// The entries of a set.
+    pub(super) fn entries(&self, active: Active) -> impl Iterator<Item = (u16, &Sanitizer)> {
+        (0..64u16)
+            .zip(&self.sanitizers)
+            .filter(move |(index, _)| active.0 >> index & 1 == 1)
     }
 
     /// Id of what gave a verdict: the rule's, or `default`. Empty for a rule of another policy.
@@ -96,6 +103,11 @@ impl Policy {
 }
 
 impl Rule {
+    /// The places of its conditions among those of the policy.
+    pub(super) fn range(&self) -> std::ops::Range<usize> {
+        self.conditions.start as usize..self.conditions.end as usize
+    }
+
     /// Whether it decides when its conditions come out so.
     pub(super) fn fires(&self, truth: Truth) -> bool {
         match truth {
@@ -164,19 +176,17 @@ impl Scan {
         }
     }
 
-    fn rule(&mut self, index: usize, rule: &Rule, truth: Truth) -> Option<Decision> {
+    fn rule(&mut self, origin: Origin, rule: &Rule, truth: Truth) -> Option<Decision> {
         let fires = rule.fires(truth);
         if rule.is_observed(self.wall) {
             if fires {
-                self.observed.get_or_insert((origin(index), rule.effect));
+                self.observed.get_or_insert((origin, rule.effect));
             }
             return None;
         }
         match truth {
-            Truth::Yes => Some(self.decide(origin(index), rule.effect, None)),
-            Truth::Unknown(waits) if fires => {
-                Some(self.decide(origin(index), rule.effect, Some(waits)))
-            }
+            Truth::Yes => Some(self.decide(origin, rule.effect, None)),
+            Truth::Unknown(waits) if fires => Some(self.decide(origin, rule.effect, Some(waits))),
             Truth::Unknown(waits) => {
                 self.wait(rule.effect, waits);
                 None
@@ -241,9 +251,4 @@ impl Scan {
             fallback,
         })
     }
-}
-
-fn origin(index: usize) -> Origin {
-    // A policy has fewer rules than this; the loader counts them.
-    Origin::Rule(u16::try_from(index).unwrap_or(u16::MAX))
 }

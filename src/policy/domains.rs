@@ -54,7 +54,14 @@ pub fn canonical(name: &str) -> Option<String> {
     if name.is_empty() || name.len() > 1024 {
         return None;
     }
-    let ascii = idna::domain_to_ascii(name).ok()?;
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+    let is_canonical = name.bytes().all(plain) && !name.contains("xn--");
+    let ascii = if is_canonical {
+        name.to_owned()
+    } else {
+        idna::domain_to_ascii(name).ok()?
+    };
     let fits = ascii.len() <= 253
         && ascii.split('.').all(|label| {
             (1..=63).contains(&label.len())
@@ -63,6 +70,13 @@ pub fn canonical(name: &str) -> Option<String> {
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         });
     fits.then_some(ascii)
+}
+
+impl SetId {
+    /// Its place among the sets of the policy.
+    pub(super) fn number(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// Some of the sets in the table that a name is in.
@@ -97,29 +111,53 @@ pub(super) struct Domains {
     entries: Vec<Entry>,
     members: Vec<SetId>,
     slots: Vec<Slot>,
-    /// A name that is in the set, of each set.
-    examples: Vec<Box<str>>,
+    sets: Vec<Set>,
+}
+
+/// What is known of a set beside its members.
+#[derive(Debug)]
+struct Set {
+    /// A name that is in it; empty if it has no members.
+    example: Box<str>,
+    /// Names that are not in it, whatever else matches them.
+    except: Option<SetId>,
 }
 
 /// Collects sets of patterns, then makes the table.
 #[derive(Debug, Default)]
 pub(super) struct DomainsBuilder {
     patterns: Vec<(Pattern, SetId)>,
-    examples: Vec<Box<str>>,
+    sets: Vec<Set>,
 }
 
 impl DomainsBuilder {
+    /// A set of these patterns.
     pub(super) fn add(&mut self, patterns: impl IntoIterator<Item = Pattern>) -> SetId {
-        let set = SetId(u32::try_from(self.examples.len()).unwrap_or(u32::MAX));
+        self.push(patterns, None)
+    }
+
+    /// A set of these patterns without what the exceptions match.
+    pub(super) fn add_except(&mut self, patterns: Vec<Pattern>, exceptions: Vec<Pattern>) -> SetId {
+        let except = (!exceptions.is_empty()).then(|| self.push(exceptions, None));
+        self.push(patterns, except)
+    }
+
+    fn push(
+        &mut self,
+        patterns: impl IntoIterator<Item = Pattern>,
+        except: Option<SetId>,
+    ) -> SetId {
+        let set = SetId(u32::try_from(self.sets.len()).unwrap_or(u32::MAX));
         let before = self.patterns.len();
         self.patterns
             .extend(patterns.into_iter().map(|pattern| (pattern, set)));
         let first = self.patterns.get(before);
-        self.examples.push(
-            first
+        self.sets.push(Set {
+            example: first
                 .map(|(pattern, _)| pattern.name.clone())
                 .unwrap_or_default(),
-        );
+            except,
+        });
         set
     }
 
@@ -132,7 +170,7 @@ impl DomainsBuilder {
             domains.push(group);
         }
         domains.index();
-        domains.examples = self.examples;
+        domains.sets = self.sets;
         domains
     }
 }
@@ -140,7 +178,7 @@ impl DomainsBuilder {
 impl Domains {
     /// A name that matches the set; `None` for an empty one.
     pub(super) fn example(&self, set: SetId) -> Option<&str> {
-        let name = self.examples.get(set.0 as usize)?;
+        let name = &self.sets.get(set.number())?.example;
         (!name.is_empty()).then_some(name)
     }
 
@@ -169,18 +207,23 @@ impl Domains {
         }
     }
 
-    /// Whether a set is among those of a hit.
-    pub(super) fn holds(&self, hit: Hit, set: SetId) -> bool {
+    /// The sets of a hit.
+    pub(super) fn sets_of(&self, hit: Hit) -> &[SetId] {
         let start = hit.start as usize;
         self.members
             .get(start..start + hit.len as usize)
-            .is_some_and(|sets| sets.contains(&set))
+            .unwrap_or_default()
     }
 
-    /// Whether a name (canonical) matches a pattern of the set.
+    /// The set of names that are not in this one, whatever matches them.
+    pub(super) fn exceptions(&self, set: SetId) -> Option<SetId> {
+        self.sets.get(set.number())?.except
+    }
+
+    /// Whether a name (canonical) matches a pattern of the set; exceptions are the caller's business.
     pub(super) fn contains(&self, set: SetId, name: &str) -> bool {
         let mut inside = false;
-        self.find(name, |hit| inside |= self.holds(hit, set));
+        self.find(name, |hit| inside |= self.sets_of(hit).contains(&set));
         inside
     }
 

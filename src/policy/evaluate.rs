@@ -4,12 +4,14 @@
 //! the value, a rule that lets traffic go only if *all* known facts lie inside it. `not_` means the same with all other
 //! values: it stops what may be outside, and lets go what is known to be outside.
 
+use super::compiled::Policy;
 use super::condition::{Condition, Member, Places, Test};
 use super::domains::{Domains, Hit, SetId};
 use super::facts::{Evidence, Facts, Name};
 use super::resolve;
 use super::truth::{Truth, Waits};
 use crate::jurisdiction::{Anycast, CountrySet, OperatorId};
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
 /// How a condition is to be read.
@@ -59,30 +61,31 @@ pub(super) struct Seen<'f> {
     pub(super) destination: IpAddr,
     /// The destination has no country because it is no place on the internet.
     pub(super) local: bool,
+    /// The data is older than the policy puts up with: it may touch, but settles nothing.
+    stale: bool,
     /// A name shown by the flow is known.
-    has_name_in_flow: bool,
+    pub(super) has_name_in_flow: bool,
     hits: [(usize, Hit); KEPT],
     found: usize,
-    operators: [Option<OperatorId>; KEPT],
+    operators: OnceCell<[Option<OperatorId>; KEPT]>,
 }
 
 impl<'f> Seen<'f> {
-    pub(super) fn new(facts: &'f Facts<'f>, domains: &'f Domains) -> Self {
+    pub(super) fn new(facts: &'f Facts<'f>, policy: &'f Policy) -> Self {
+        let domains = &policy.domains;
         let destination = facts.destination.ip().to_canonical();
         let mut seen = Self {
             facts,
             domains,
             destination,
             local: resolve::is_local(&facts.address),
+            stale: policy.is_stale(facts),
             has_name_in_flow: facts.names.iter().any(|name| name.evidence.is_in_flow()),
             hits: [(0, Hit::default()); KEPT],
             found: 0,
-            operators: [None; KEPT],
+            operators: OnceCell::new(),
         };
         for (index, name) in facts.names.iter().enumerate() {
-            if let Some(operator) = seen.operators.get_mut(index) {
-                *operator = facts.data.operator_of_name(name.name);
-            }
             domains.find(name.name, |hit| {
                 if let Some(place) = seen.hits.get_mut(seen.found) {
                     *place = (index, hit);
@@ -128,7 +131,8 @@ impl<'f> Seen<'f> {
             | Test::Ip(_)
             | Test::Asn(_)
             | Test::Operator(_)
-            | Test::Domain(_) => {
+            | Test::Domain(_)
+            | Test::Schedule(_) => {
                 let truth = self.has(test, asked);
                 if asked.negate { truth.not() } else { truth }
             }
@@ -151,16 +155,20 @@ impl<'f> Seen<'f> {
             Test::Cleartext(wanted) => self.opening(facts.opening.cleartext, *wanted),
             Test::From(members) => self.from(members),
             Test::Ip(networks) => {
-                let outer = networks.contains(self.destination);
-                let inner = || networks.contains(facts.address.looked_up_as);
-                Truth::of(outer || (asked.any_suffices() && inner()))
+                let has = |address| networks.iter().any(|part| part.contains(address));
+                let inner = || asked.any_suffices() && has(facts.address.looked_up_as);
+                Truth::of(has(self.destination) || inner())
             }
             Test::Asn(numbers) => match facts.address.asn {
                 Some(asn) => Truth::of(numbers.contains(&asn)),
                 None => self.missing(),
             },
             Test::Operator(operators) => self.operator(operators, asked),
-            Test::Domain(set) => self.domain(*set, asked),
+            Test::Domain(sets) => self.domain(sets, asked),
+            Test::Schedule(schedules) => match facts.wall {
+                Some(wall) => Truth::of(schedules.iter().any(|one| one.contains(wall))),
+                None => Truth::Unknown(Waits::NEVER),
+            },
             Test::Country(_) | Test::OperatorCountry(_) | Test::Jurisdiction(_) | Test::To(_) => {
                 self.test(test, asked)
             }
@@ -260,8 +268,8 @@ impl<'f> Seen<'f> {
         // block of some countries does not take all anycast addresses; that is what `anycast` is for.
         let anywhere = address.anycast == Anycast::Yes && (asked.negate || !asked.stops);
         Claim {
-            countries: address.located,
-            settles: !address.located.is_empty() && !anywhere,
+            countries: address.located.into(),
+            settles: !address.located.is_empty() && !anywhere && !self.stale,
         }
     }
 
@@ -274,19 +282,19 @@ impl<'f> Seen<'f> {
         Claim {
             countries: own.into_iter().chain(named).collect(),
             // A name may add a seat. It cannot stand for that of the address, as it can be made up.
-            settles: own.is_some(),
+            settles: own.is_some() && !self.stale,
         }
     }
 
     /// What stops needs one name to match; what lets go needs all names of the best evidence there is.
-    fn domain(&self, set: SetId, asked: Asked) -> Truth {
+    fn domain(&self, sets: &[SetId], asked: Asked) -> Truth {
         let in_flow_only =
             asked.demand == Demand::InFlow || (!asked.stops && self.has_name_in_flow);
         let considered = |name: &Name<'_>| !in_flow_only || name.evidence.is_in_flow();
         let (mut some, mut all, mut any) = (false, true, false);
         for (index, name) in self.facts.names.iter().enumerate() {
             if considered(name) {
-                let inside = self.is_in(index, name, set);
+                let inside = sets.iter().any(|set| self.is_in(index, name, *set));
                 some = true;
                 all &= inside;
                 any |= inside;
@@ -305,12 +313,23 @@ impl<'f> Seen<'f> {
     }
 
     fn is_in(&self, index: usize, name: &Name<'_>, set: SetId) -> bool {
-        match self.hits.get(..self.found) {
+        let matches = |set: SetId| match self.hits.get(..self.found) {
             Some(hits) => hits
                 .iter()
-                .any(|(of, hit)| *of == index && self.domains.holds(*hit, set)),
+                .any(|(of, hit)| *of == index && self.domains.sets_of(*hit).contains(&set)),
             None => self.domains.contains(set, name.name),
-        }
+        };
+        matches(set) && !self.domains.exceptions(set).is_some_and(matches)
+    }
+
+    /// The sets that names of the destination are in; `None` if they are more than were kept.
+    pub(super) fn hit_sets(&self) -> Option<impl Iterator<Item = SetId> + '_> {
+        let hits = self.hits.get(..self.found)?;
+        Some(
+            hits.iter()
+                .flat_map(|(_, hit)| self.domains.sets_of(*hit))
+                .copied(),
+        )
     }
 
     /// No name is known; one may still be seen in the payload.
@@ -340,14 +359,28 @@ impl<'f> Seen<'f> {
     }
 
     fn name_operators(&self) -> impl Iterator<Item = OperatorId> + '_ {
-        self.facts
-            .names
-            .iter()
-            .enumerate()
-            .filter_map(|(index, name)| match self.operators.get(index) {
-                Some(operator) => *operator,
-                None => self.facts.data.operator_of_name(name.name),
-            })
+        let names = self.facts.names;
+        let operator = |name: &Name<'_>| self.facts.data.operator_of_name(name.name);
+        let kept = self
+            .operators
+            .get_or_init(|| std::array::from_fn(|index| names.get(index).and_then(operator)));
+        let rest = names.get(KEPT..).unwrap_or_default();
+        kept.iter()
+            .copied()
+            .chain(rest.iter().map(operator))
+            .flatten()
+    }
+}
+
+impl Policy {
+    /// Whether the data is too old for this policy. While the clock is not set nobody can tell.
+    fn is_stale(&self, facts: &Facts<'_>) -> bool {
+        const DAY: u64 = 86_400;
+        let (Some(days), Some(wall)) = (self.default.max_data_age, facts.wall) else {
+            return false;
+        };
+        let built = facts.data.oldest_location().unwrap_or(0);
+        wall.saturating_sub(built) / DAY > u64::from(days)
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Explanation {
     pub facts: FactSheet,
     /// Every rule tried, in order.
     pub trace: Vec<Step>,
+    /// Sanitizers that read what the flow carries, if it may go at all.
+    pub sanitizers: Vec<String>,
     /// The smallest change that would give another verdict, as a sentence.
     pub flip: Option<String>,
     /// The decision itself.
@@ -113,9 +115,9 @@ pub struct FactSheet {
 pub struct SourceFact {
     /// The source.
     pub name: String,
-    /// What about: `location`, `registration`, `origin`, `anycast`.
+    /// What about: `location`, `registration`, `origin`, `anycast`, `operator`.
     pub fact: &'static str,
-    /// Its answer, if that is a country.
+    /// Its answer, if that is a country; of an operator its seat.
     pub country: Option<String>,
     /// Its answer in words.
     pub says: String,
@@ -141,12 +143,15 @@ pub struct NameFact {
 impl Policy {
     /// Decides as [`Policy::decide`] does, and tells why. A pure function.
     pub fn explain(&self, facts: &Facts<'_>) -> Explanation {
-        let seen = Seen::new(facts, &self.domains);
+        let seen = Seen::new(facts, self);
         let mut tried = Vec::new();
-        let decision = self.judge(&seen, &mut |index, truth| tried.push((index, truth)));
+        let all = self.index.all();
+        let decision = self.judge(&seen, all, &mut |index, truth| tried.push((index, truth)));
         let trace = tried
             .iter()
-            .filter_map(|(index, truth)| Some(self.step(self.rules.get(*index)?, *truth, &seen)))
+            .filter_map(|(index, truth)| {
+                Some(self.step(self.rules.get(usize::from(*index))?, *truth, &seen))
+            })
             .collect();
         let (reply, exit) = match decision.verdict {
             Verdict::Block(reply) => (Some(reply.name()), None),
@@ -178,6 +183,10 @@ impl Policy {
                 .collect(),
             facts: FactSheet::new(facts),
             trace,
+            sanitizers: self
+                .entries(self.active(facts))
+                .map(|(_, entry)| entry.id.to_string())
+                .collect(),
             flip: flip::smallest(self, facts, &decision),
             decision,
         }
@@ -287,26 +296,54 @@ impl NameFact {
     }
 }
 
+/// What each source says, and what follows from the operator file.
 fn sources(facts: &Facts<'_>) -> Vec<SourceFact> {
-    const DAY: u64 = 86_400;
     let answers = facts.data.answers(facts.destination.ip()).into_iter();
-    answers
+    let mut told: Vec<SourceFact> = answers
         .map(|answer| {
-            let meta = &answer.source.meta;
             let (fact, country, says) = match answer.says {
                 Says::Located(country) => ("location", Some(country), country.to_string()),
                 Says::Registered(country) => ("registration", Some(country), country.to_string()),
                 Says::Origin(asn) => ("origin", None, format!("AS{asn}")),
                 Says::Anycast(anycast) => ("anycast", None, anycast.name().into()),
             };
+            let meta = &answer.source.meta;
             SourceFact {
                 name: meta.name.clone(),
                 fact,
                 country: country.map(|country| country.to_string()),
                 says,
                 built: meta.built_on(),
-                age_days: facts.wall.map(|now| now.saturating_sub(meta.built) / DAY),
+                age_days: days_since(meta.built, facts.wall),
             }
         })
-        .collect()
+        .collect();
+    let of_address = facts.address.operator.into_iter();
+    let of_names = facts.names.iter();
+    let of_names = of_names.filter_map(|name| facts.data.operator_of_name(name.name));
+    let mut seen = Vec::new();
+    for operator in of_address.chain(of_names) {
+        if let Some(entry) = facts.data.operator(operator)
+            && !seen.contains(&operator)
+        {
+            seen.push(operator);
+            let built: Option<jiff::civil::Date> = entry.as_of.parse().ok();
+            let built = built.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
+            let built = built.and_then(|day| u64::try_from(day.timestamp().as_second()).ok());
+            told.push(SourceFact {
+                name: "operators".into(),
+                fact: "operator",
+                country: Some(entry.seat.to_string()),
+                says: entry.id.clone(),
+                built: entry.as_of.clone(),
+                age_days: built.and_then(|built| days_since(built, facts.wall)),
+            });
+        }
+    }
+    told
+}
+
+fn days_since(built: u64, wall: Option<u64>) -> Option<u64> {
+    const DAY: u64 = 86_400;
+    wall.map(|now| now.saturating_sub(built) / DAY)
 }

@@ -1,25 +1,26 @@
 //! What would have to be different for another verdict: hypotheses are made from the conditions of the rules, tried, and
 //! the one that changes least is told. Every hypothesis is judged by the policy itself, so what is told is true.
 
-use super::because::protocol;
-use super::cases::source_of;
+use super::because::{plain, protocol};
 use super::compiled::{Policy, Rule};
 use super::condition::{Condition, Key, Member, Places, Test, Written};
 use super::evaluate::Seen;
 use super::facts::{Evidence, Facts, Name};
 use super::networks::Networks;
 use super::resolve;
+use super::senders::{sender_text, source_of};
 use super::truth::Truth;
 use super::verdict::{Decision, Origin, Verdict};
 use crate::jurisdiction::{Anycast, Country, CountrySet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Rules tried for a hypothesis; a policy may have thousands.
 const TRIED: usize = 256;
 
 /// The smallest change that gives another verdict, as a sentence; `None` if none of the hypotheses does.
 pub(super) fn smallest(policy: &Policy, facts: &Facts<'_>, decision: &Decision) -> Option<String> {
-    let seen = Seen::new(facts, &policy.domains);
+    let seen = Seen::new(facts, policy);
     let undone = match decision.origin {
         Origin::Rule(index) => policy.rules.get(usize::from(index)),
         Origin::Default => None,
@@ -159,12 +160,12 @@ impl<'f> Changed<'f> {
             }
             Test::From(members) => {
                 let member = members.first()?.clone();
-                let said = format!("it came from {}", super::values::sender_text(&member));
+                let said = format!("it came from {}", sender_text(&member));
                 self.sender = Some(member);
                 Some(said)
             }
             Test::Ip(networks) => {
-                let address = networks.first()?;
+                let address = networks.first()?.first()?;
                 self.facts.destination = SocketAddr::new(address, facts.destination.port());
                 self.facts.address = facts.data.lookup(address);
                 Some(format!("it went to {address}"))
@@ -192,8 +193,8 @@ impl<'f> Changed<'f> {
                 self.facts.address.asn = Some(asn);
                 Some(format!("its autonomous system were {asn}"))
             }
-            Test::Domain(set) => {
-                let name = policy.domains.example(*set)?;
+            Test::Domain(sets) => {
+                let name = policy.domains.example(*sets.first()?)?;
                 self.names = Some(vec![(name.into(), Evidence::Sni)]);
                 Some(format!("the flow showed the name {name}"))
             }
@@ -201,6 +202,8 @@ impl<'f> Changed<'f> {
                 let (test, written) = parts.first()?;
                 self.satisfy(policy, facts, test, (written.key, any_suffices))
             }
+            // Another time is no change of the flow.
+            Test::Schedule(_) => None,
             Test::Anycast(wanted) => Some(self.set_anycast(*wanted)),
             Test::SniMissing(wanted) => Some(self.set_sni_missing(*wanted)),
             Test::Cleartext(wanted) => Some(self.set_cleartext(*wanted)),
@@ -209,7 +212,7 @@ impl<'f> Changed<'f> {
 
     /// Makes a test not hold; says how.
     fn violate(&mut self, test: &Test, written: &Written) -> Option<String> {
-        let list = &written.value;
+        let list = plain(&written.value);
         match test {
             Test::Proto(protocols) => {
                 let other = [6, 17, 1]
@@ -265,6 +268,7 @@ impl<'f> Changed<'f> {
                 }
                 Some(format!("it did not go to {list}"))
             }
+            Test::Schedule(_) => None,
             Test::Anycast(wanted) => Some(self.set_anycast(!*wanted)),
             Test::SniMissing(wanted) => Some(self.set_sni_missing(!*wanted)),
             Test::Cleartext(wanted) => Some(self.set_cleartext(!*wanted)),
@@ -272,9 +276,9 @@ impl<'f> Changed<'f> {
     }
 
     /// Goes to an address outside, of which the same is known.
-    fn leave(&mut self, networks: &Networks) -> Option<()> {
+    fn leave(&mut self, networks: &[Arc<Networks>]) -> Option<()> {
         let mut free = FREE.iter().filter_map(|text| text.parse::<IpAddr>().ok());
-        let address = free.find(|address| !networks.contains(*address))?;
+        let address = free.find(|address| !networks.iter().any(|part| part.contains(*address)))?;
         self.facts.destination.set_ip(address);
         self.facts.address.looked_up_as = address;
         Some(())

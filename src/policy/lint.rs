@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 impl Policy {
     /// Everything doubtful, in the order of the rules. None of it keeps the policy from working as written.
     pub fn lint(&self) -> Vec<Problem> {
-        let mut found = Vec::new();
+        let mut found = self.notes.clone();
         self.lint_reach(&mut found);
         self.lint_blocks(&mut found);
         self.lint_names(&mut found);
@@ -75,29 +75,38 @@ impl Policy {
     }
 
     fn lint_names(&self, found: &mut Vec<Problem>) {
-        let mut used: BTreeSet<(&str, String)> = BTreeSet::new();
         let parts = self
             .sanitizers
             .iter()
             .flat_map(|entry| [&entry.from, &entry.to]);
         let parts = parts.flatten().map(|(_, written)| written);
-        for written in self.written.iter().chain(parts) {
-            for name in names_in(written) {
-                used.insert((written.key.name(), name));
-            }
-        }
-        let sources = self
-            .declared
+        let targets = self.declared.targets.iter().flat_map(|(_, parts, _)| parts);
+        let used: BTreeSet<String> = self
+            .written
+            .iter()
+            .chain(parts)
+            .chain(targets)
+            .flat_map(words)
+            .collect();
+        let declared = &self.declared;
+        let sources = declared
             .sources
             .iter()
-            .map(|(name, _, place)| ("source", "from", name, place));
-        let targets = self
-            .declared
+            .map(|(name, _, place)| ("source", "", name, place));
+        let targets = declared
             .targets
             .iter()
-            .map(|(name, _, place)| ("target", "to", name, place));
-        for (what, key, name, place) in sources.chain(targets) {
-            if !used.contains(&(key, name.to_string())) {
+            .map(|(name, _, place)| ("target", "", name, place));
+        let times = declared
+            .schedules
+            .iter()
+            .map(|(name, _, place)| ("schedule", "", name, place));
+        let lists = declared
+            .lists
+            .iter()
+            .map(|(name, _, place)| ("list", "list:", name, place));
+        for (what, prefix, name, place) in sources.chain(targets).chain(times).chain(lists) {
+            if !used.contains(&format!("{prefix}{name}")) {
                 found.push(Problem {
                     place: place.clone(),
                     message: format!("{what} `{name}` is not used by any rule or sanitizer"),
@@ -145,7 +154,7 @@ impl Policy {
                     message,
                 });
             };
-            if case.rule().is_none() {
+            if case.is_vague() {
                 say(format!(
                     "the test says only `{}`: name the rule that is to do it (`by RULE`), or it passes for any reason",
                     case.expect
@@ -155,8 +164,14 @@ impl Policy {
                 say("the test repeats an earlier one".into());
             }
         }
-        let tested: BTreeSet<&str> = self.cases.iter().filter_map(Case::rule).collect();
-        for rule in &self.rules {
+        let tested: BTreeSet<&str> = self.cases.iter().filter_map(Case::names).collect();
+        // What a policy inherits is tested where it is written.
+        let own = self.cases.first().map(|case| &case.place.file);
+        let own_rules = self
+            .rules
+            .iter()
+            .filter(|rule| Some(&rule.place.file) == own);
+        for rule in own_rules {
             if !self.cases.is_empty() && !tested.contains(rule.id.as_ref()) {
                 found.push(Problem {
                     place: rule.place.clone(),
@@ -223,7 +238,10 @@ fn is_within(inner: &Test, outer: &Test) -> bool {
             .iter()
             .all(|(first, last)| b.iter().any(|(from, to)| from <= first && last <= to)),
         (Test::From(a), Test::From(b)) => a.iter().all(|member| b.contains(member)),
-        (Test::Ip(a), Test::Ip(b)) => a.is_within(b),
+        (Test::Ip(a), Test::Ip(b)) => a
+            .iter()
+            .all(|part| b.iter().any(|other| part.is_within(other))),
+        (Test::Domain(a), Test::Domain(b)) => a.iter().all(|set| b.contains(set)),
         (Test::Asn(a), Test::Asn(b)) => a.iter().all(|value| b.contains(value)),
         (Test::Operator(a), Test::Operator(b)) => a.iter().all(|value| b.contains(value)),
         (Test::Country(a), Test::Country(b))
@@ -243,11 +261,9 @@ fn touches_more(narrow: &Test, wide: &Test) -> bool {
     false
 }
 
-/// The names in a list as it is written.
-fn names_in(written: &Written) -> impl Iterator<Item = String> {
-    written
-        .value
-        .trim_matches(['[', ']'])
-        .split(", ")
+/// The words of a list as it is written.
+fn words(written: &Written) -> impl Iterator<Item = String> {
+    let list = written.value.trim_matches(['[', ']']);
+    list.split(", ")
         .map(|word| word.trim_matches('"').to_owned())
 }

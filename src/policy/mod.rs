@@ -1,35 +1,47 @@
 //! What may leave, to whose jurisdiction, by which way: facts in, a decision out.
 
+mod assurance;
 mod because;
+mod bundle;
 mod cases;
 mod compiled;
 mod condition;
 mod decide;
+mod defaults;
 mod domains;
+mod draft;
 mod evaluate;
 mod exits;
 mod explain;
 mod facts;
 mod flip;
+mod given;
+mod index;
 mod lint;
+mod lists;
+mod load;
 mod networks;
-mod parse;
 mod print;
 mod problem;
 mod reader;
 mod resolve;
+mod rules;
+mod schedule;
+mod senders;
 mod truth;
 mod values;
 mod verdict;
 
-pub use cases::{Sender, TestResult};
+pub use bundle::{Files, NoFiles};
+pub use cases::TestResult;
 pub use compiled::Policy;
 pub use domains::canonical as canonical_name;
 pub use exits::{Exit, ExitKind, Server};
 pub use explain::{Explanation, FactSheet, NameFact, SourceFact, Step, Would};
 pub use facts::{Evidence, Facts, Name, Opening, Source};
-pub use parse::Surroundings;
+pub use load::Surroundings;
 pub use problem::{LoadError, Place, Problem};
+pub use senders::Sender;
 pub use verdict::{Action, Active, Decision, ExitId, Origin, Permit, Reply, Route, Verdict};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Sets of addresses, kept as sorted ranges.
 
 use super::reader::Shown;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A set of addresses.
@@ -31,6 +31,17 @@ impl Networks {
                 .first()
                 .map(|(first, _)| IpAddr::V6(Ipv6Addr::from_bits(*first)))
         })
+    }
+
+    /// The networks that make it up.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let v4 = self.v4.iter().flat_map(|(first, last)| {
+            Ipv4Subnets::new(Ipv4Addr::from_bits(*first), Ipv4Addr::from_bits(*last), 0)
+        });
+        let v6 = self.v6.iter().flat_map(|(first, last)| {
+            Ipv6Subnets::new(Ipv6Addr::from_bits(*first), Ipv6Addr::from_bits(*last), 0)
+        });
+        v4.map(IpNet::V4).chain(v6.map(IpNet::V6))
     }
 
     /// Whether every address of this set is also in the other.

@@ -3,7 +3,8 @@
 use super::compiled::{Effect, Observe, OnUnknown, Policy, Rule};
 use super::condition::{Key, Written};
 use super::evaluate::Demand;
-use super::values::{quoted, sender_text};
+use super::senders::sender_text;
+use super::values::quoted;
 use super::verdict::{ExitId, Reply};
 use std::fmt::{Display, Formatter, Result};
 
@@ -13,7 +14,7 @@ impl Display for Policy {
         if !self.name.is_empty() {
             writeln!(f, "name = {}", quoted(&self.name))?;
         }
-        if self.default.observed {
+        if self.observed {
             writeln!(f, "mode = \"observe\"")?;
         }
         self.print_default(f)?;
@@ -26,6 +27,8 @@ impl Display for Policy {
             let leaks: Vec<String> = entry.leaks.iter().map(|term| quoted(term.name())).collect();
             writeln!(f, "leak = [{}]", leaks.join(", "))?;
             writeln!(f, "action = \"{}\"", entry.action.name())?;
+            self.print_mode(f, entry.observed)?;
+            print_locked(f, entry.locked)?;
         }
         for rule in &self.rules {
             self.print_rule(f, rule)?;
@@ -45,7 +48,21 @@ impl Policy {
             writeln!(f, "reply = \"{}\"", reply.name())?;
         }
         writeln!(f, "on_unknown = \"{}\"", default.on_unknown.name())?;
-        writeln!(f, "exit_down = {}", self.exit_down(default.exit_down))
+        writeln!(f, "exit_down = {}", self.exit_down(default.exit_down))?;
+        if let Some(days) = default.max_data_age {
+            writeln!(f, "max_data_age = {days}")?;
+        }
+        self.print_mode(f, default.observed)?;
+        print_locked(f, default.locked.is_some())
+    }
+
+    /// What is observed is said where the policy as a whole says otherwise.
+    fn print_mode(&self, f: &mut Formatter<'_>, observed: bool) -> Result {
+        match observed {
+            _ if observed == self.observed => Ok(()),
+            true => writeln!(f, "mode = \"observe\""),
+            false => writeln!(f, "mode = \"enforce\""),
+        }
     }
 
     fn print_names(&self, f: &mut Formatter<'_>) -> Result {
@@ -58,6 +75,17 @@ impl Policy {
                 .map(|one| quoted(&sender_text(one)))
                 .collect();
             writeln!(f, "{name} = [{}]", members.join(", "))?;
+        }
+        for (section, entries) in [
+            ("schedules", &self.declared.schedules),
+            ("lists", &self.declared.lists),
+        ] {
+            if !entries.is_empty() {
+                writeln!(f, "\n[{section}]")?;
+            }
+            for (name, written, _) in entries {
+                writeln!(f, "{name} = {written}")?;
+            }
         }
         if !self.declared.targets.is_empty() {
             writeln!(f, "\n[targets]")?;
@@ -106,12 +134,22 @@ impl Policy {
             let until = until.and_then(|until| jiff::Timestamp::from_second(until).ok());
             writeln!(f, "observe_until = {}", until.unwrap_or_default())?;
         }
-        Ok(())
+        if rule.effect != Effect::Allow {
+            self.print_mode(f, rule.observe == Observe::Always)?;
+        }
+        print_locked(f, rule.locked)
     }
 
     fn exit_down(&self, exit: Option<ExitId>) -> String {
         quoted(&exit.map_or("block".into(), |exit| self.exit_name(exit)))
     }
+}
+
+fn print_locked(f: &mut Formatter<'_>, locked: bool) -> Result {
+    if locked {
+        writeln!(f, "locked = true")?;
+    }
+    Ok(())
 }
 
 impl OnUnknown {
@@ -134,7 +172,7 @@ fn print_condition(f: &mut Formatter<'_>, written: &Written, negate: bool) -> Re
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     match (key, single) {
-        (Key::From | Key::To, Some(single)) if !single.contains(',') => {
+        (Key::From | Key::To | Key::Schedule, Some(single)) if !single.contains(',') => {
             writeln!(f, "{name} = {single}")
         }
         _ => writeln!(f, "{name} = {value}"),

@@ -52,8 +52,9 @@ impl<'t> Reader<'t> {
         });
     }
 
-    pub(super) fn add(&mut self, problem: Problem) {
-        self.problems.push(problem);
+    /// The file as it was named to the loader.
+    pub(super) fn file(&self) -> &str {
+        &self.text.file
     }
 
     pub(super) fn place(&self, start: usize) -> Place {
@@ -130,14 +131,21 @@ impl<'v> Node<'v> {
         value
     }
 
-    /// A plain value as TOML has it; `None` for lists and tables.
+    /// A plain value, or a list of them, as TOML has it.
     pub(super) fn written(self) -> Option<String> {
         match self.value {
             DeValue::String(text) => Some(toml::Value::String(text.to_string()).to_string()),
             DeValue::Integer(digits) => Some(digits.to_string()),
             DeValue::Boolean(value) => Some(value.to_string()),
             DeValue::Datetime(datetime) => Some(datetime.to_string()),
-            DeValue::Float(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+            DeValue::Array(array) => {
+                let members: Option<Vec<String>> = array
+                    .iter()
+                    .map(|member| Node::new(member).written())
+                    .collect();
+                Some(format!("[{}]", members?.join(", ")))
+            }
+            DeValue::Float(_) | DeValue::Table(_) => None,
         }
     }
 
@@ -179,7 +187,20 @@ impl<'v> Node<'v> {
         let DeValue::Table(table) = self.value else {
             return self.wrong("a table", reader);
         };
-        Some(Fields::check(table, self.start, known, reader))
+        let fields = Fields {
+            table,
+            start: self.start,
+        };
+        fields.check_keys(known, reader);
+        Some(fields)
+    }
+
+    /// A key of a table, whatever else is in it; `None` also if this is no table.
+    pub(super) fn peek(self, key: &str) -> Option<Self> {
+        let DeValue::Table(table) = self.value else {
+            return None;
+        };
+        table.get(key).map(Node::new)
     }
 
     /// A table that has passed [`Node::fields`] with all `known` keys, and of those may have only `some` here.
@@ -240,22 +261,17 @@ impl<'v> Node<'v> {
 }
 
 impl<'v> Fields<'v> {
-    /// The whole file.
-    pub(super) fn root(
-        tree: &'v Spanned<DeTable<'v>>,
-        known: &[&str],
-        reader: &mut Reader<'_>,
-    ) -> Self {
-        Self::check(tree.get_ref(), 0, known, reader)
+    /// The whole file, whose keys are still to be checked.
+    pub(super) fn whole(tree: &'v Spanned<DeTable<'v>>) -> Self {
+        Self {
+            table: tree.get_ref(),
+            start: 0,
+        }
     }
 
-    fn check(
-        table: &'v DeTable<'v>,
-        start: usize,
-        known: &[&str],
-        reader: &mut Reader<'_>,
-    ) -> Self {
-        for key in table.keys() {
+    /// Tells every key that is not known.
+    pub(super) fn check_keys(&self, known: &[&str], reader: &mut Reader<'_>) {
+        for key in self.table.keys() {
             let word = key.get_ref().as_ref();
             if !known.contains(&word) {
                 let near = suggestion(word, known.iter().copied());
@@ -265,7 +281,6 @@ impl<'v> Fields<'v> {
                 );
             }
         }
-        Self { table, start }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Node<'v>> {
@@ -315,7 +330,8 @@ mod tests {
 
     fn problems(text: &str, read: impl FnOnce(Fields<'_>, &mut Reader<'_>)) -> Vec<String> {
         let (mut reader, tree) = Reader::parse("p", text);
-        let fields = Fields::root(&tree, &["a", "b", "t"], &mut reader);
+        let fields = Fields::whole(&tree);
+        fields.check_keys(&["a", "b", "t"], &mut reader);
         read(fields, &mut reader);
         reader
             .into_problems()

@@ -1,12 +1,13 @@
 //! From a key's value in the file to a test, and to the one way it is written.
 
-use super::condition::{Condition, Key, Member, Places, Test, Written};
+use super::condition::{Condition, Key, Places, Test, Written};
 use super::domains::Pattern;
+use super::draft::{Draft, List};
 use super::networks;
-use super::parse::Draft;
 use super::problem::suggestion;
 use super::reader::{Fields, Node, Reader, Shown};
 use super::resolve;
+use super::senders::senders;
 use crate::jurisdiction::{Country, Data, Groups, OperatorId};
 use std::sync::Arc;
 
@@ -62,13 +63,7 @@ pub(super) fn condition(
         Key::Proto => Test::Proto(protocols(&members, &mut words, reader)),
         Key::Port => Test::Port(words.each(&members, reader, port).into()),
         Key::From => Test::From(senders(&members, &mut words, draft, reader)),
-        Key::Ip => {
-            let nets = words.each(&members, reader, |node, reader| {
-                let net = accept(networks::parse(node.string(reader)?), node, reader)?;
-                Some((net, quoted(&networks::written(&net))))
-            });
-            Test::Ip(Arc::new(nets.into_iter().collect()))
-        }
+        Key::Ip => addresses(&members, &mut words, draft, reader),
         Key::Asn => Test::Asn(words.each(&members, reader, asn).into()),
         Key::Operator => {
             let read = words.each(&members, reader, |node, reader| {
@@ -81,16 +76,10 @@ pub(super) fn condition(
             Test::OperatorCountry(places(&members, &mut words, draft.groups, reader))
         }
         Key::Jurisdiction => Test::Jurisdiction(places(&members, &mut words, draft.groups, reader)),
-        Key::Domain => {
-            let patterns = words.each(&members, reader, |node, reader| {
-                let pattern = accept(Pattern::parse(node.string(reader)?), node, reader)?;
-                let text = quoted(&pattern.to_string());
-                Some((pattern, text))
-            });
-            Test::Domain(draft.domains.add(patterns))
-        }
+        Key::Domain => names(&members, &mut words, draft, reader),
         Key::To => targets(&members, &mut words, draft, reader),
-        Key::Schedule | Key::Anycast | Key::SniMissing | Key::Cleartext => return None,
+        Key::Schedule => schedules(&members, &mut words, draft, reader),
+        Key::Anycast | Key::SniMissing | Key::Cleartext => return None,
     };
     (words.0.len() == members.len()).then(|| (test, written(words.list(), reader)))
 }
@@ -118,11 +107,11 @@ fn flag(key: Key) -> Option<fn(bool) -> Test> {
 
 /// The values of a list as they are written.
 #[derive(Default)]
-struct Words(Vec<String>);
+pub(super) struct Words(Vec<String>);
 
 impl Words {
     /// Reads each member to a value and the way it is written; what cannot be read is left out.
-    fn each<T>(
+    pub(super) fn each<T>(
         &mut self,
         members: &[Node<'_>],
         reader: &mut Reader<'_>,
@@ -287,89 +276,6 @@ fn place(text: &str, groups: &Groups) -> Result<(Places, String), String> {
     Ok((places, quoted(&country.to_string())))
 }
 
-/// Names of `[sources]`, or members written out.
-fn senders(
-    members: &[Node<'_>],
-    words: &mut Words,
-    draft: &mut Draft<'_>,
-    reader: &mut Reader<'_>,
-) -> Arc<[Member]> {
-    let read = words.each(members, reader, |node, reader| {
-        let text = node.string(reader)?;
-        if let Some(source) = draft.sources.get(text) {
-            return Some((source.to_vec(), quoted(text)));
-        }
-        let looks_written_out = text.contains([':', '/', '.']);
-        if !looks_written_out {
-            let near = suggestion(text, draft.sources.keys().map(String::as_str));
-            reader.problem(
-                node.start,
-                format!("no source is called `{}`{near}", Shown(text)),
-            );
-            return None;
-        }
-        let (member, word) = sender(node, reader)?;
-        Some((vec![member], word))
-    });
-    read.concat().into()
-}
-
-/// One member of a source: `mac:…`, `wg:…`, an address or a network.
-pub(super) fn sender(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(Member, String)> {
-    let text = node.string(reader)?;
-    let member = accept(parse_sender(text), node, reader)?;
-    let word = quoted(&sender_text(&member));
-    Some((member, word))
-}
-
-/// A member of a source as it is written, without quotes.
-pub(super) fn sender_text(member: &Member) -> String {
-    match member {
-        Member::Mac([a, b, c, d, e, f]) => {
-            format!("mac:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
-        }
-        Member::Peer(name) => format!("wg:{name}"),
-        Member::Net(net) => networks::written(net),
-    }
-}
-
-/// Reads `mac:…`, `wg:…`, an address or a network.
-pub(super) fn parse_sender(text: &str) -> Result<Member, String> {
-    if let Some(mac) = text.strip_prefix("mac:") {
-        return parse_mac(mac).map(Member::Mac).ok_or_else(|| {
-            format!(
-                "`{}` is not a hardware address like 3c:22:fb:00:00:01",
-                Shown(mac)
-            )
-        });
-    }
-    if let Some(peer) = text.strip_prefix("wg:") {
-        let printable = !peer.is_empty()
-            && !peer
-                .chars()
-                .any(|letter| letter.is_control() || letter == ' ');
-        return printable
-            .then(|| Member::Peer(peer.into()))
-            .ok_or_else(|| "`wg:` needs the name of a peer, without spaces".into());
-    }
-    networks::parse(text).map(Member::Net).map_err(|_| {
-        format!(
-            "`{}` is not a sender; write mac:…, wg:PEER, an address or a network",
-            Shown(text)
-        )
-    })
-}
-
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut parts = text.split([':', '-']);
-    let mut mac = [0; 6];
-    for byte in &mut mac {
-        let part = parts.next().filter(|part| part.len() == 2)?;
-        *byte = u8::from_str_radix(part, 16).ok()?;
-    }
-    parts.next().is_none().then_some(mac)
-}
-
 fn targets(
     members: &[Node<'_>],
     words: &mut Words,
@@ -386,4 +292,80 @@ fn targets(
         Some((accept(target, node, reader)?, quoted(text)))
     });
     Test::To(read.concat().into())
+}
+
+/// Addresses and networks, and `list:NAME`.
+fn addresses(
+    members: &[Node<'_>],
+    words: &mut Words,
+    draft: &Draft<'_>,
+    reader: &mut Reader<'_>,
+) -> Test {
+    let mut own = Vec::new();
+    let lists = words.each(members, reader, |node, reader| {
+        let text = node.string(reader)?;
+        if let Some(name) = text.strip_prefix("list:") {
+            let networks = list(name, draft).and_then(|list| {
+                list.networks
+                    .clone()
+                    .ok_or_else(|| format!("list `{name}` has no addresses"))
+            });
+            return Some((Some(accept(networks, node, reader)?), quoted(text)));
+        }
+        let net = accept(networks::parse(text), node, reader)?;
+        own.push(net);
+        Some((None, quoted(&networks::written(&net))))
+    });
+    let own = (!own.is_empty()).then(|| Arc::new(own.into_iter().collect()));
+    Test::Ip(own.into_iter().chain(lists.into_iter().flatten()).collect())
+}
+
+/// Domain patterns, and `list:NAME`.
+fn names(
+    members: &[Node<'_>],
+    words: &mut Words,
+    draft: &mut Draft<'_>,
+    reader: &mut Reader<'_>,
+) -> Test {
+    let mut own = Vec::new();
+    let lists = words.each(members, reader, |node, reader| {
+        let text = node.string(reader)?;
+        if let Some(name) = text.strip_prefix("list:") {
+            let set = list(name, draft).and_then(|list| {
+                list.names
+                    .ok_or_else(|| format!("list `{name}` has no names"))
+            });
+            return Some((Some(accept(set, node, reader)?), quoted(text)));
+        }
+        let pattern = accept(Pattern::parse(text), node, reader)?;
+        let text = quoted(&pattern.to_string());
+        own.push(pattern);
+        Some((None, text))
+    });
+    let own = (!own.is_empty()).then(|| draft.domains.add(own));
+    Test::Domain(own.into_iter().chain(lists.into_iter().flatten()).collect())
+}
+
+fn list<'l>(name: &str, draft: &'l Draft<'_>) -> Result<&'l List, String> {
+    draft.lists.get(name).ok_or_else(|| {
+        let near = suggestion(name, draft.lists.keys().map(String::as_str));
+        format!("no list is called `{}`{near}", Shown(name))
+    })
+}
+
+fn schedules(
+    members: &[Node<'_>],
+    words: &mut Words,
+    draft: &Draft<'_>,
+    reader: &mut Reader<'_>,
+) -> Test {
+    let read = words.each(members, reader, |node, reader| {
+        let text = node.string(reader)?;
+        let schedule = draft.schedules.get(text).cloned().ok_or_else(|| {
+            let near = suggestion(text, draft.schedules.keys().map(String::as_str));
+            format!("no schedule is called `{}`{near}", Shown(text))
+        });
+        Some((accept(schedule, node, reader)?, quoted(text)))
+    });
+    Test::Schedule(read.into())
 }

@@ -1,4 +1,4 @@
-//! What was seen, told to people and programs.
+//! What is told to people and programs: events as JSON Lines, the summary at the end.
 
 pub mod audit;
 pub mod html;
@@ -6,3 +6,49 @@ pub mod judged;
 pub mod lines;
 pub mod text;
 pub mod totals;
+
+mod events;
+mod summary;
+
+pub use events::EventLog;
+pub use summary::{Row, RowKey, Summary};
+
+use crate::gateway::Event;
+
+/// Takes events as they come, off the packet path.
+#[derive(Default)]
+pub struct Reporter {
+    /// Everything, one object a line.
+    pub log: Option<EventLog>,
+    /// Everything, added up.
+    pub summary: Summary,
+    /// Everything, told at once.
+    pub live: Option<Live>,
+}
+
+/// Is told of each event as it comes.
+pub type Live = Box<dyn FnMut(&Event) + Send>;
+
+impl Reporter {
+    /// Takes one event and the number of those lost before it.
+    ///
+    /// # Errors
+    /// If the log cannot be written; the summary has taken it nevertheless.
+    pub fn take(&mut self, event: &Event, lost: u64) -> std::io::Result<()> {
+        self.summary.take(event, lost);
+        if let Some(live) = &mut self.live {
+            live(event);
+        }
+        match &mut self.log {
+            Some(log) => log.write(event, lost),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Text of others, safe to show on a terminal: control characters are replaced.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}

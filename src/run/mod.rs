@@ -1,1 +1,19 @@
-//! (to come)
+//! The loops: gateways between a link and the sockets of the outside.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the shell has the clock, the threads and the sockets"
+)]
+
+mod clock;
+mod daemon;
+pub mod demo;
+mod exec;
+mod gate;
+mod shard;
+
+pub use clock::Clock;
+pub use daemon::{Load, Running, run, start};
+pub use exec::{exec, system_resolver};
+pub use gate::{Gate, Plan, descriptors};
+pub use shard::{Control, Handle, Shard};

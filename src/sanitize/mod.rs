@@ -132,6 +132,18 @@ impl Sanitizer {
         }
         stream.position = stream.position.saturating_add(chunk.len() as u64);
     }
+
+    /// Whether nothing of the later bytes of a stream is looked at: no protocol is being read, and no secret searched.
+    pub fn is_done(&self, stream: &Stream) -> bool {
+        let searched =
+            self.scanner.is_some() && !(stream.is_sealed() && stream.position >= SEALED_DEPTH);
+        stream.reader.is_done() && !searched
+    }
+
+    /// Whether secrets were declared: then every payload that can be read is searched to its end.
+    pub fn has_secrets(&self) -> bool {
+        self.scanner.is_some()
+    }
 }
 
 impl Stream {

@@ -41,7 +41,7 @@ fn walk(i: &mut u32, flows: u32) -> u32 {
     (*i >> 8) % flows
 }
 
-#[divan::bench(args = [(false, 1_000), (false, 100_000), (true, 1_000), (true, 100_000)])]
+#[divan::bench(sample_size = 1000, args = [(false, 1_000), (false, 100_000), (true, 1_000), (true, 100_000)])]
 fn find(bencher: Bencher<'_, '_>, (v6, flows): (bool, u32)) {
     let table = table(v6, flows);
     let mut i = 1;
@@ -51,14 +51,14 @@ fn find(bencher: Bencher<'_, '_>, (v6, flows): (bool, u32)) {
     });
 }
 
-#[divan::bench(args = [1_000, 100_000])]
+#[divan::bench(sample_size = 1000, args = [1_000, 100_000])]
 fn find_nothing(bencher: Bencher<'_, '_>, flows: u32) {
     let table = table(false, flows);
     let mut i = 1;
     bencher.bench_local(|| table.find(black_box(&key(false, flows + walk(&mut i, flows)))));
 }
 
-#[divan::bench(args = [1_000, 100_000])]
+#[divan::bench(sample_size = 1000, args = [1_000, 100_000])]
 fn insert_and_remove(bencher: Bencher<'_, '_>, flows: u32) {
     let mut table = table(false, flows);
     let mut i = 1;
@@ -71,7 +71,7 @@ fn insert_and_remove(bencher: Bencher<'_, '_>, flows: u32) {
 }
 
 /// A timer set and met, among others that lie further away.
-#[divan::bench(args = [1_000, 100_000])]
+#[divan::bench(sample_size = 1000, args = [1_000, 100_000])]
 fn schedule_and_advance(bencher: Bencher<'_, '_>, timers: u32) {
     let mut now = Time::from_secs(1_800_000_000);
     let mut wheel = Wheel::new(now);

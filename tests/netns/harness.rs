@@ -14,6 +14,17 @@ pub(crate) fn cordon() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_cordon"))
 }
 
+/// The client of the end-to-end tests: an example of this package, which `cargo test` builds.
+pub(crate) fn peer() -> PathBuf {
+    let peer = cordon().with_file_name("examples").join("peer");
+    assert!(
+        peer.exists(),
+        "{} is not built: cargo build --example peer",
+        peer.display()
+    );
+    peer
+}
+
 /// Runs the body of the test that calls this in a lab of its own: the test's program starts again in there, for this
 /// test only.
 pub(crate) fn in_lab(body: impl FnOnce(&Lab)) {

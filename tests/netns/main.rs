@@ -13,11 +13,20 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
+    clippy::too_many_lines,
     clippy::unwrap_used,
     reason = "helpers of tests may fail the test"
 )]
 
+mod demo;
+mod divert;
+mod exec;
+mod fastpath;
+mod gate;
 mod harness;
+mod home;
 mod inside;
 mod layer;
+mod servers;
+mod traffic;
 mod tun;

@@ -1,4 +1,5 @@
 use super::*;
+use std::collections::HashSet;
 
 const LIMITS: Limits = Limits {
     flows: 8,
@@ -168,4 +169,26 @@ fn the_key_of_the_hash_is_not_printed() {
 fn every_bound_has_a_name_of_its_own() {
     assert_eq!(Exhausted::Flows.name(), "flows");
     assert_eq!(Exhausted::FlowsPerSource.name(), "flows-per-source");
+}
+#[test]
+fn the_hash_spreads_whatever_the_seed() {
+    for seed in [0, 1, 2, 1 << 63, u64::MAX, 0x1234_5678_9abc_def0] {
+        let hash = KeyedHash::new(seed);
+        let spread = |hashes: Vec<u64>| {
+            let lows: HashSet<u64> = hashes.iter().map(|hash| hash & 0xfff).collect();
+            let tags: HashSet<u64> = hashes.iter().map(|hash| hash >> 57).collect();
+            // 256 random numbers have about 248 different low parts and 111 of 128 tags.
+            assert!(lows.len() > 220 && tags.len() > 90, "seed {seed:#x}");
+        };
+        spread((0..=255).map(|host| hash.of(&key(host, 1).src)).collect());
+        spread((0..=255).map(|host| hash.of(&key(host, 1))).collect());
+        spread((0..=255).map(|sport| hash.of(&key(1, sport))).collect());
+        let v6 = |host: u8| FlowKey {
+            src: [host; 16].into(),
+            dst: [0x20; 16].into(),
+            ..key(1, 1)
+        };
+        spread((0..=255).map(|host| hash.of(&v6(host).src)).collect());
+        spread((0..=255).map(|host| hash.of(&v6(host))).collect());
+    }
 }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 use super::super::import::{Draft, Ranges};
-use super::super::{Family, Special};
+use super::super::{CountrySet, Family, Special};
 use super::*;
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -60,7 +60,7 @@ fn the_case_that_location_misses_is_seen_by_its_operator() {
     assert_eq!(agora.confidence, Confidence::Contested);
     assert_eq!(agora.operator, embedded().operator_by_id("agora"));
     assert_eq!(codes(agora.operator_country.into_iter()), "CN");
-    let china: super::super::CountrySet = ["CN".parse().unwrap()].into_iter().collect();
+    let china: CountrySet = ["CN".parse().unwrap()].into_iter().collect();
     assert!(agora.touches(&china) && !agora.is_within(&china));
 }
 
@@ -285,9 +285,7 @@ fn a_look_up_of_a_source_alone_agrees_with_the_merged_table() {
                 if facts.special.is_some() || facts.embedded.is_some() {
                     continue;
                 }
-                let country = (step.value as usize)
-                    .checked_sub(1)
-                    .and_then(Country::from_index);
+                let country = Country::from_number(step.value);
                 match column.fact {
                     Fact::Location => assert_eq!(facts.country, country, "{address}"),
                     Fact::Registration => assert_eq!(facts.registered, country, "{address}"),
@@ -331,13 +329,13 @@ proptest! {
         let coarse_probes = (0..20u128).map(|upper| upper << 64 | 0x2a00 << 112);
         for address in probes.into_iter().map(|probe| base + probe).chain(coarse_probes) {
             let facts = data.lookup(IpAddr::V6(address.into()));
-            let expected: super::super::CountrySet = rows.iter()
+            let expected: CountrySet = rows.iter()
                 .filter_map(|rows| {
                     let rows: Vec<_> = rows.iter().map(|row| (row.0, row.1, row.2 + 1)).collect();
-                    (naive(&rows, address) as usize).checked_sub(1).and_then(Country::from_index)
+                    Country::from_number(naive(&rows, address))
                 })
                 .collect();
-            prop_assert_eq!(facts.located, expected, "{:x}", address);
+            prop_assert_eq!(CountrySet::from(facts.located), expected, "{:x}", address);
         }
     }
 

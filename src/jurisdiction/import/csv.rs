@@ -161,9 +161,7 @@ mod tests {
         steps
             .iter()
             .map(|step| {
-                let country = (step.value as usize)
-                    .checked_sub(1)
-                    .and_then(Country::from_index);
+                let country = Country::from_number(step.value);
                 (step.start, country.map_or("-".into(), |c| c.to_string()))
             })
             .collect()

@@ -1,6 +1,6 @@
 //! mmdb files of any schema in circulation. The fields are found by name, whatever else a record holds.
 
-use super::{Draft, country_value, parse_asn};
+use super::{Draft, parse_asn};
 use crate::jurisdiction::column::Fact;
 use crate::jurisdiction::rows::{Family, Row, number};
 use crate::jurisdiction::source::Meta;
@@ -253,7 +253,7 @@ impl<'a> Loose<'a> {
         match self {
             Self::Text(code) | Self::IsoCode(code) => match Country::parse(code) {
                 Ok(country) | Err(crate::jurisdiction::BadCountry::Alias(country)) => {
-                    Some(country_value(country))
+                    Some(country.number())
                 }
                 Err(_) => None,
             },

@@ -55,7 +55,7 @@ fn overlaps<'a>(left: &'a [Step], right: &'a [Step]) -> impl Iterator<Item = (u3
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Ranges, country_value};
+    use super::super::Ranges;
     use super::*;
     use crate::jurisdiction::Country;
     use crate::jurisdiction::source::Meta;
@@ -85,7 +85,7 @@ mod tests {
         draft.as_countries(&origins, &countries).unwrap();
         let source = draft.finish(meta).unwrap();
         let steps = steps_of(&source, Fact::AsCountry, Family::As).unwrap();
-        let value = |code| country_value(Country::parse(code).unwrap());
+        let value = |code| Country::parse(code).unwrap().number();
         let said: Vec<_> = steps.iter().map(|step| (step.start, step.value)).collect();
         assert_eq!(
             said,

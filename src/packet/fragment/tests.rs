@@ -139,6 +139,20 @@ fn overlapping_fragments_drop_the_datagram_and_what_follows_of_it() {
 }
 
 #[test]
+fn an_overlap_of_one_byte_is_an_overlap() {
+    for v6 in [false, true] {
+        let packet = samples::udp(v6, &[7; 100]);
+        let last = samples::fragment(&packet, 9, 64, false, &[7; 9]);
+        let next = samples::fragment(&packet, 9, 72, true, &[7; 8]);
+        for (first, second) in [(&last, &next), (&next, &last)] {
+            let mut reassembler = Reassembler::new(LIMITS);
+            assert_eq!(take(&mut reassembler, first), Ok(None));
+            assert_eq!(take(&mut reassembler, second), Err(Refused::Overlap));
+        }
+    }
+}
+
+#[test]
 fn two_ends_and_data_beyond_the_end_drop_the_datagram() {
     for v6 in [false, true] {
         let packet = samples::udp(v6, &[7; 100]);

@@ -1,0 +1,247 @@
+//! What the gateway tells about flows: per flow, never per packet.
+
+use super::Snapshot;
+use crate::flow::FlowKey;
+use crate::jurisdiction::{AddressFacts, Data};
+use crate::policy::{Action, Decision, Evidence, Facts, Name, Opening, Source};
+use crate::sanitize::{Finding, Scope};
+use crate::time::Time;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Something worth telling.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A flow began and was judged.
+    Open(Box<Open>),
+    /// A payload gave something away.
+    Leak(Box<Leak>),
+    /// A flow is over.
+    Close(Box<Close>),
+    /// Something was refused before any rule looked at it.
+    Refused(Refused),
+}
+
+/// A flow at its beginning.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// Number of the flow in this process.
+    pub flow: u64,
+    /// When.
+    pub at: Time,
+    /// What was judged.
+    pub subject: Subject,
+    /// What became of it.
+    pub cause: Cause,
+    /// What it was judged by.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// All that is known of a flow when it is judged.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Five-tuple as the client sees it.
+    pub key: FlowKey,
+    /// Where it really goes: differs from the key's for our own resolver address.
+    pub destination: SocketAddr,
+    /// What the data says about the destination.
+    pub address: AddressFacts,
+    /// Names of the destination known for this client.
+    pub names: Vec<(Box<str>, Evidence)>,
+    /// The client's hardware address, where it is known.
+    pub mac: Option<[u8; 6]>,
+    /// Wall clock in seconds since the Unix epoch, where it is set.
+    pub wall: Option<u64>,
+}
+
+/// Who decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The policy.
+    Policy(Decision),
+    /// A built-in guard: such traffic never crosses.
+    Scope(Scope),
+}
+
+/// A finding, and what was done about it.
+#[derive(Clone, Debug)]
+pub struct Leak {
+    /// Number of the flow.
+    pub flow: u64,
+    /// Five-tuple as the client sees it.
+    pub key: FlowKey,
+    /// When.
+    pub at: Time,
+    /// What was found; its span is in the payload of that datagram, or in the chunk of that stream.
+    pub finding: Finding,
+    /// Place of the sanitize entry that acts on it; `None` if no entry lists it.
+    pub entry: Option<u16>,
+    /// What was done. `None`: nothing had to be, the flow is blocked or no entry asks for it.
+    pub action: Option<Action>,
+    /// The payload left with it.
+    pub sent: bool,
+    /// What it was judged by.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// A flow at its end.
+#[derive(Clone, Debug)]
+pub struct Close {
+    /// Number of the flow.
+    pub flow: u64,
+    /// Five-tuple as the client sees it.
+    pub key: FlowKey,
+    /// When it began.
+    pub opened: Time,
+    /// When it ended.
+    pub at: Time,
+    /// From the client to the outside.
+    pub sent: Count,
+    /// From the outside to the client.
+    pub received: Count,
+    /// Datagrams that were held back because of what they contained.
+    pub withheld: u64,
+    /// Which way its packets went.
+    pub path: Path,
+    /// Why.
+    pub end: End,
+}
+
+/// Which way the packets of a flow go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// Nowhere.
+    None,
+    /// The connection ends here and another one goes on.
+    Terminate,
+    /// Packet by packet through here.
+    Pass,
+    /// The kernel forwards them; counts are of what came through here before.
+    Kernel,
+}
+
+/// Traffic of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets (TCP: reads and writes).
+    pub packets: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+}
+
+/// Why a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Both sides were done.
+    Done,
+    /// The client reset it.
+    ResetInside,
+    /// The outside reset it.
+    ResetOutside,
+    /// The outside did not take it.
+    Failed(Failure),
+    /// Nothing happened for too long.
+    Idle,
+    /// It was never allowed.
+    Blocked,
+    /// A new policy no longer allows it.
+    Rejudged,
+    /// Its payload leaked.
+    Leaked,
+    /// The gateway is shutting down.
+    Shutdown,
+}
+
+/// Why a connection to the outside could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// Refused by the other end.
+    Refused,
+    /// No way to the host or network.
+    Unreachable,
+    /// No answer in time.
+    TimedOut,
+    /// This machine has no descriptors or memory left.
+    Exhausted,
+    /// This machine may not send it.
+    Forbidden,
+}
+
+/// Something refused before any rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    /// Which check or bound: a stable name.
+    pub what: &'static str,
+    /// Whose packet it was, if it could be read.
+    pub source: Option<IpAddr>,
+    /// When.
+    pub at: Time,
+}
+
+impl Subject {
+    /// Hands out the facts a policy is asked about.
+    pub fn with_facts<R>(&self, data: &Data, ask: impl FnOnce(&Facts<'_>) -> R) -> R {
+        let names: Vec<Name<'_>> = self
+            .names
+            .iter()
+            .map(|(name, evidence)| Name {
+                name,
+                evidence: *evidence,
+            })
+            .collect();
+        ask(&Facts {
+            source: Source {
+                address: self.key.src,
+                mac: self.mac,
+                peer: None,
+            },
+            protocol: self.key.protocol,
+            destination: self.destination,
+            address: self.address,
+            names: &names,
+            opening: Opening::default(),
+            data,
+            wall: self.wall,
+        })
+    }
+}
+
+impl Count {
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+}
+
+impl Path {
+    /// A stable name for events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Terminate => "terminate",
+            Self::Pass => "pass",
+            Self::Kernel => "kernel",
+        }
+    }
+}
+
+impl End {
+    /// A stable name for events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ResetInside => "reset-inside",
+            Self::ResetOutside => "reset-outside",
+            Self::Failed(Failure::Refused) => "refused",
+            Self::Failed(Failure::Unreachable) => "unreachable",
+            Self::Failed(Failure::TimedOut) => "timed-out",
+            Self::Failed(Failure::Exhausted) => "exhausted",
+            Self::Failed(Failure::Forbidden) => "forbidden",
+            Self::Idle => "idle",
+            Self::Blocked => "blocked",
+            Self::Rejudged => "rejudged",
+            Self::Leaked => "leaked",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! From a five-tuple to facts to a verdict, and what follows from it over a flow's life.
+
+use super::{
+    BLOCKED_IDLE, Cause, Close, EVENTS, End, Event, Flow, Gateway, LEAKS_PER_FLOW, Leak, Open,
+    Order, Path, Refused, State, Subject,
+};
+use crate::flow::{FlowId, FlowKey};
+use crate::policy::{Action, Active, Evidence, Permit, Reply, Verdict};
+use crate::sanitize::{Finding, scope};
+use crate::time::Time;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// What came of judging a five-tuple.
+pub(super) struct Judged {
+    pub(super) subject: Subject,
+    pub(super) cause: Cause,
+    pub(super) active: Active,
+}
+
+impl Judged {
+    /// The right to send, or how to answer.
+    pub(super) fn permit(&self) -> Result<Permit, Reply> {
+        match self.cause {
+            Cause::Scope(_) => Err(Reply::Drop),
+            Cause::Policy(decision) => match decision.verdict {
+                Verdict::Pass(permit) => Ok(permit),
+                Verdict::Block(reply) => Err(reply),
+            },
+        }
+    }
+}
+
+/// What is to become of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Payload {
+    /// It may leave.
+    Clear,
+    /// It is held back.
+    Withhold,
+    /// It is held back, and the flow with it.
+    EndFlow,
+}
+
+impl Gateway {
+    /// Judges a flow of `key` that really goes to `destination`.
+    pub(super) fn judge(&self, key: &FlowKey, destination: SocketAddr, now: Time) -> Judged {
+        let Self {
+            snapshot,
+            names,
+            neighbours,
+            ..
+        } = self;
+        let subject = Subject {
+            key: *key,
+            destination,
+            address: snapshot.data.lookup(destination.ip()),
+            names: names
+                .of(key.src, destination.ip(), now)
+                .map(|learned| {
+                    (
+                        learned.name.clone(),
+                        Evidence::Dns {
+                            age: seconds(now, learned.at),
+                        },
+                    )
+                })
+                .collect(),
+            mac: neighbours.get(&key.src).copied(),
+            wall: self.wall,
+        };
+        let (decision, active) = subject.with_facts(&snapshot.data, |facts| {
+            (snapshot.policy.decide(facts), snapshot.policy.active(facts))
+        });
+        let cause = match scope(destination.ip(), destination.port(), key.protocol) {
+            Some(scope) => Cause::Scope(scope),
+            None => Cause::Policy(decision),
+        };
+        Judged {
+            subject,
+            cause,
+            active,
+        }
+    }
+
+    /// Tells of a new flow and starts its timer.
+    pub(super) fn opened(&mut self, id: FlowId, key: &FlowKey, judged: Judged, now: Time) {
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        let (flow, idle) = (flow.serial, idle_limit(key, flow));
+        self.schedule(id, now + idle);
+        let Judged { subject, cause, .. } = judged;
+        let snapshot = Arc::clone(&self.snapshot);
+        self.event(Event::Open(Box::new(Open {
+            flow,
+            at: now,
+            subject,
+            cause,
+            snapshot,
+        })));
+    }
+
+    /// Judges a live flow again; ends it if it would now be treated differently. Flows that stay blocked stay.
+    pub(super) fn rejudge(&mut self, id: FlowId, now: Time) {
+        let Some((key, flow)) = self.flows.get(id) else {
+            return;
+        };
+        let (key, destination) = (*key, flow.destination);
+        let was_blocked = matches!(flow.state, State::Blocked(_));
+        let before = flow.cause;
+        let judged = self.judge(&key, destination, now);
+        let same = match (before, judged.cause) {
+            (Cause::Policy(before), Cause::Policy(after)) => before.verdict == after.verdict,
+            (before, after) => before == after,
+        };
+        match self.flows.get_mut(id) {
+            Some((_, flow)) if same => {
+                flow.cause = judged.cause;
+                flow.active = judged.active;
+                if let State::Passed(pass) = &mut flow.state {
+                    pass.begin_again();
+                }
+            }
+            // A flow that was blocked is forgotten, so that its next packet is judged as the first.
+            _ => self.end(
+                id,
+                if was_blocked {
+                    End::Blocked
+                } else {
+                    End::Rejudged
+                },
+                now,
+            ),
+        }
+    }
+
+    /// Decides on a payload by what was found in it, and tells. `found` is left empty.
+    pub(super) fn weigh(&mut self, id: FlowId, now: Time) -> Payload {
+        let mut found = std::mem::take(&mut self.found);
+        let mut outcome = Payload::Clear;
+        let actions: Vec<Option<(u16, Action)>> = match self.flows.get(id) {
+            Some((_, flow)) => found
+                .iter()
+                .map(|f| self.snapshot.policy.action(flow.active, f))
+                .collect(),
+            None => return Payload::EndFlow,
+        };
+        for action in actions.iter().flatten() {
+            outcome = outcome.max(match action.1 {
+                Action::Report => Payload::Clear,
+                Action::Redact | Action::Drop => Payload::Withhold,
+                Action::Reject => Payload::EndFlow,
+            });
+        }
+        for (finding, action) in found.drain(..).zip(actions) {
+            self.tell_leak(id, finding, action, outcome == Payload::Clear, now);
+        }
+        self.found = found;
+        outcome
+    }
+
+    fn tell_leak(
+        &mut self,
+        id: FlowId,
+        finding: Finding,
+        action: Option<(u16, Action)>,
+        cleared: bool,
+        now: Time,
+    ) {
+        let Some((key, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        if flow.leaks >= LEAKS_PER_FLOW {
+            return;
+        }
+        flow.leaks += 1;
+        let leak = Leak {
+            flow: flow.serial,
+            key: *key,
+            at: now,
+            finding,
+            entry: action.map(|(entry, _)| entry),
+            action: action.map(|(_, action)| action),
+            sent: cleared && !matches!(flow.state, State::Blocked(_)),
+            snapshot: Arc::clone(&self.snapshot),
+        };
+        self.event(Event::Leak(Box::new(leak)));
+    }
+
+    /// Ends a flow, whatever its state: both sides are told as far as they have to be.
+    pub(super) fn end(&mut self, id: FlowId, end: End, now: Time) {
+        self.hang_up(id, end, now);
+        let Some((key, flow)) = self.flows.remove(id) else {
+            return;
+        };
+        if let State::Datagrams { mapping, .. } = flow.state {
+            self.unmap(mapping, &key);
+        }
+        let path = match &flow.state {
+            State::Blocked(_) | State::Dialing(_) => Path::None,
+            State::Stream(_) | State::Datagrams { .. } => Path::Terminate,
+            State::Passed(pass) if pass.in_kernel => Path::Kernel,
+            State::Passed(_) => Path::Pass,
+        };
+        let end = if matches!(flow.state, State::Blocked(_)) && end == End::Idle {
+            End::Blocked
+        } else {
+            end
+        };
+        self.event(Event::Close(Box::new(Close {
+            flow: flow.serial,
+            key,
+            opened: flow.opened,
+            at: now,
+            sent: flow.sent,
+            received: flow.received,
+            withheld: flow.withheld,
+            path,
+            end,
+        })));
+        if let State::Stream(stream) = flow.state {
+            self.terminator.recycle(stream.into_connection());
+        }
+    }
+
+    /// The wheel called for a flow: its time may have come, or it was used in between.
+    pub(super) fn timer(&mut self, id: FlowId, now: Time) {
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        flow.timer = None;
+        self.release(id, now);
+        let Some((key, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        match flow.state {
+            State::Stream(_) => self.touch(id),
+            State::Dialing(_) => {
+                let until = flow.opened + super::tcp::DIAL_TIMEOUT;
+                if until > now {
+                    self.schedule(id, until)
+                } else {
+                    self.failed(id, super::Failure::TimedOut, now)
+                }
+            }
+            State::Blocked(_) | State::Datagrams { .. } | State::Passed(_) => {
+                let until = flow.used + idle_limit(key, flow);
+                if until > now {
+                    self.schedule(id, until)
+                } else {
+                    self.end(id, End::Idle, now)
+                }
+            }
+        }
+    }
+
+    /// Has the wheel call for a flow at `at`, unless it does so before.
+    pub(super) fn schedule(&mut self, id: FlowId, at: Time) {
+        if let Some((_, flow)) = self.flows.get_mut(id)
+            && flow.timer.is_none_or(|timer| at < timer)
+        {
+            flow.timer = Some(at);
+            self.wheel.schedule(at, id);
+        }
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        if self.events.len() < EVENTS {
+            self.events.push_back(event);
+        } else {
+            self.lost_events += 1;
+        }
+    }
+
+    /// Tells that something was refused before any rule.
+    pub(super) fn refuse(&mut self, what: &'static str, source: Option<IpAddr>, at: Time) {
+        self.event(Event::Refused(Refused { what, source, at }));
+    }
+
+    fn hang_up(&mut self, id: FlowId, end: End, now: Time) {
+        match self.flows.get_mut(id) {
+            Some((
+                _,
+                Flow {
+                    state: State::Dialing(_),
+                    ..
+                },
+            )) => {
+                self.dialing = self.dialing.saturating_sub(1);
+                self.answer_dialing(id, end, now);
+                if !matches!(end, End::Failed(_)) {
+                    self.orders.push_back(Order::Hangup {
+                        flow: id,
+                        reset: true,
+                    });
+                }
+            }
+            Some((
+                _,
+                Flow {
+                    state: State::Stream(_),
+                    ..
+                },
+            )) => {
+                let reset = end != End::Done;
+                if reset {
+                    self.abort(id, now);
+                }
+                self.orders.push_back(Order::Hangup { flow: id, reset });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Payload {
+    fn max(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::EndFlow, _) | (_, Self::EndFlow) => Self::EndFlow,
+            (Self::Withhold, _) | (_, Self::Withhold) => Self::Withhold,
+            (Self::Clear, Self::Clear) => Self::Clear,
+        }
+    }
+}
+
+/// How long a flow may lie idle: RFC 4787, section 4.3, for answered UDP; less where nothing came back, and little for
+/// protocols that ask and answer once.
+fn idle_limit(key: &FlowKey, flow: &Flow) -> std::time::Duration {
+    use std::time::Duration;
+    const ASK_ONCE: [u16; 4] = [53, 123, 3478, 5353];
+    match flow.state {
+        State::Blocked(_) => BLOCKED_IDLE,
+        State::Dialing(_) => super::tcp::DIAL_TIMEOUT,
+        State::Stream(_) => Duration::MAX,
+        State::Passed(ref pass) => Gateway::pass_idle(key, pass),
+        State::Datagrams { answered: true, .. } if ASK_ONCE.contains(&key.dport) => {
+            Duration::from_secs(10)
+        }
+        State::Datagrams { answered: true, .. } => Duration::from_secs(120),
+        State::Datagrams {
+            answered: false, ..
+        } => Duration::from_secs(30),
+    }
+}
+
+fn seconds(now: Time, then: Time) -> u32 {
+    u32::try_from(now.since(then).as_secs()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,370 @@
+//! TCP flows: the SYN is held until the way out is connected, then rings are pumped both ways.
+
+use super::{End, Failure, Flow, Gateway, Order, State};
+use crate::flow::FlowId;
+use crate::packet::build::Unreachable;
+use crate::packet::{Checksum, Parsed, Tcp, Transport};
+use crate::policy::{Permit, Reply};
+use crate::sanitize;
+use crate::stack::{Connection, Phase};
+use crate::time::Time;
+use std::time::Duration;
+
+/// How long the other end may take to accept a connection.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A terminated connection and what the sanitizer remembers of it.
+#[derive(Debug)]
+pub(super) struct Stream {
+    connection: Connection,
+    inspection: sanitize::Stream,
+    /// Bytes at the front of the client's ring that have been inspected and may leave.
+    cleared: usize,
+    /// The outside has sent its FIN.
+    upstream_done: bool,
+    /// It waits in the list of dirty flows.
+    pub(super) dirty: bool,
+}
+
+/// What became of an attempt to take bytes of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// This many bytes were taken.
+    Taken(usize),
+    /// There is nothing to take now.
+    Empty,
+    /// The client has said all: shut the outside's writing half down.
+    Finished,
+    /// The flow is over.
+    Gone,
+}
+
+impl Stream {
+    pub(super) fn into_connection(self) -> Connection {
+        self.connection
+    }
+}
+
+impl Gateway {
+    /// The connection that [`Order::Dial`] asked for is established.
+    pub fn connected(&mut self, id: FlowId, now: Time) {
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        let State::Dialing(syn) = &mut flow.state else {
+            return;
+        };
+        let mut syn = std::mem::take(syn);
+        self.dialing = self.dialing.saturating_sub(1);
+        let connection = Parsed::read(&syn, Checksum::Trust).ok().and_then(|parsed| {
+            self.terminator
+                .accept(&mut syn, &parsed, &mut self.outbox, now)
+        });
+        let Some(connection) = connection else {
+            flow.state = State::Blocked(Reply::Reject);
+            self.orders.push_back(Order::Hangup {
+                flow: id,
+                reset: true,
+            });
+            self.refuse("memory", None, now);
+            self.end(id, End::Failed(Failure::Exhausted), now);
+            return;
+        };
+        let inspection = sanitize::Stream::default();
+        flow.state = State::Stream(Box::new(Stream {
+            connection,
+            inspection,
+            cleared: 0,
+            upstream_done: false,
+            dirty: false,
+        }));
+        flow.used = now;
+        self.touch(id);
+    }
+
+    /// The connection that [`Order::Dial`] asked for cannot be made: what was refused is refused to the client.
+    pub fn failed(&mut self, id: FlowId, failure: Failure, now: Time) {
+        if failure == Failure::TimedOut {
+            self.orders.push_back(Order::Hangup {
+                flow: id,
+                reset: true,
+            });
+        }
+        self.end(id, End::Failed(failure), now);
+    }
+
+    /// Lends inspected bytes of the client, in place; `write` says how many it took.
+    pub fn outgoing(
+        &mut self,
+        id: FlowId,
+        now: Time,
+        write: impl FnOnce(&[u8]) -> usize,
+    ) -> Outgoing {
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return Outgoing::Gone;
+        };
+        let State::Stream(stream) = &mut flow.state else {
+            return Outgoing::Gone;
+        };
+        if !stream.connection.has_bytes() {
+            return if stream.connection.is_finished() {
+                Outgoing::Finished
+            } else {
+                Outgoing::Empty
+            };
+        }
+        let (sanitizer, found) = (&self.snapshot.sanitizer, &mut self.found);
+        let inspect = !flow.active.is_empty();
+        let (inspection, cleared) = (&mut stream.inspection, &mut stream.cleared);
+        let mut write = Some(write);
+        let taken = stream.connection.take(|bytes| {
+            if !inspect {
+                *cleared = bytes.len();
+            } else if let Some(fresh) = bytes.get(*cleared..)
+                && !fresh.is_empty()
+            {
+                sanitizer.stream(inspection, fresh, found);
+                if !found.is_empty() {
+                    return 0;
+                }
+                *cleared = bytes.len();
+            }
+            let Some((write, ready)) = write.take().zip(bytes.get(..*cleared)) else {
+                return 0;
+            };
+            let taken = write(ready).min(*cleared);
+            *cleared -= taken;
+            taken
+        });
+        if taken > 0 {
+            flow.sent.add(taken);
+            flow.used = now;
+            return Outgoing::Taken(taken);
+        }
+        if self.found.is_empty() {
+            Outgoing::Taken(0)
+        } else {
+            self.weigh_stream(id, now)
+        }
+    }
+
+    /// Lends room for bytes to the client, in place; `read` says how many it wrote. `None`: no room, or no flow.
+    pub fn incoming(
+        &mut self,
+        id: FlowId,
+        now: Time,
+        read: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Option<usize> {
+        let (_, flow) = self.flows.get_mut(id)?;
+        let State::Stream(stream) = &mut flow.state else {
+            return None;
+        };
+        if !stream.connection.has_room() {
+            return None;
+        }
+        let put = stream.connection.put(read);
+        if put > 0 {
+            flow.received.add(put);
+            flow.used = now;
+        }
+        Some(put)
+    }
+
+    /// The outside has said all.
+    pub fn upstream_done(&mut self, id: FlowId) {
+        if let Some((
+            _,
+            Flow {
+                state: State::Stream(stream),
+                ..
+            },
+        )) = self.flows.get_mut(id)
+            && !stream.upstream_done
+        {
+            stream.upstream_done = true;
+            stream.connection.close();
+        }
+    }
+
+    /// The outside has reset the connection.
+    pub fn upstream_reset(&mut self, id: FlowId, now: Time) {
+        self.end(id, End::ResetOutside, now);
+    }
+
+    /// After pumping: emits what the connection has to say. True if it has more to say than the outbox had room for;
+    /// call again once the packets are written.
+    pub fn settle(&mut self, id: FlowId, now: Time) -> bool {
+        let Some((
+            _,
+            Flow {
+                state: State::Stream(stream),
+                ..
+            },
+        )) = self.flows.get_mut(id)
+        else {
+            return false;
+        };
+        if self
+            .terminator
+            .emit(&mut stream.connection, &mut self.outbox, now)
+        {
+            return true;
+        }
+        match stream.connection.phase() {
+            // Both are done with each other, but the outside has not yet taken all.
+            Phase::Done if stream.connection.has_bytes() => {}
+            Phase::Done => self.end(id, End::Done, now),
+            Phase::Reset => self.end(id, End::ResetInside, now),
+            Phase::Opening | Phase::Open => {
+                if let Some(at) = self.terminator.deadline(&stream.connection, now) {
+                    self.schedule(id, at.max(now));
+                }
+            }
+        }
+        false
+    }
+
+    pub(super) fn dial(
+        &mut self,
+        id: FlowId,
+        permit: Permit,
+        bytes: &[u8],
+        parsed: &Parsed,
+    ) -> Result<State, &'static str> {
+        if self.dialing >= self.settings.limits.half_open {
+            return Err("half-open");
+        }
+        self.dialing += 1;
+        self.orders.push_back(Order::Dial { flow: id, permit });
+        Ok(State::Dialing(
+            bytes.get(..parsed.len).unwrap_or(bytes).into(),
+        ))
+    }
+
+    pub(super) fn segment(&mut self, id: FlowId, bytes: &mut [u8], parsed: &Parsed, now: Time) {
+        let Transport::Tcp(tcp) = parsed.transport else {
+            return;
+        };
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        match &mut flow.state {
+            State::Stream(stream) => {
+                self.terminator.segment(
+                    &mut stream.connection,
+                    bytes,
+                    parsed,
+                    &mut self.outbox,
+                    now,
+                );
+                self.touch(id);
+            }
+            State::Dialing(syn) => {
+                if tcp.flags & Tcp::RST != 0 {
+                    self.end(id, End::ResetInside, now);
+                } else if tcp.flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN {
+                    // Of several SYNs the last counts: the client may have begun anew.
+                    *syn = bytes.get(..parsed.len).unwrap_or(bytes).into();
+                }
+            }
+            State::Blocked(reply) => {
+                let reply = *reply;
+                flow.used = now;
+                flow.withheld += 1;
+                self.answer_blocked(reply, bytes, parsed, now);
+            }
+            State::Datagrams { .. } | State::Passed(_) => {}
+        }
+    }
+
+    /// Puts a flow on the list of those to be pumped.
+    pub(super) fn touch(&mut self, id: FlowId) {
+        if let Some((
+            _,
+            Flow {
+                state: State::Stream(stream),
+                ..
+            },
+        )) = self.flows.get_mut(id)
+            && !stream.dirty
+        {
+            stream.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Sends a RST to the client.
+    pub(super) fn abort(&mut self, id: FlowId, now: Time) {
+        if let Some((
+            _,
+            Flow {
+                state: State::Stream(stream),
+                ..
+            },
+        )) = self.flows.get_mut(id)
+        {
+            stream.connection.abort();
+            self.terminator
+                .emit(&mut stream.connection, &mut self.outbox, now);
+        }
+    }
+
+    /// Tells a client whose SYN is held what became of it.
+    pub(super) fn answer_dialing(&mut self, id: FlowId, end: End, now: Time) {
+        let Some((
+            _,
+            Flow {
+                state: State::Dialing(syn),
+                ..
+            },
+        )) = self.flows.get_mut(id)
+        else {
+            return;
+        };
+        let syn = std::mem::take(syn);
+        let Ok(parsed) = Parsed::read(&syn, Checksum::Trust) else {
+            return;
+        };
+        match end {
+            End::ResetInside | End::Failed(Failure::TimedOut) => {}
+            End::Failed(Failure::Unreachable) => {
+                self.answer_unreachable(Unreachable::Host, &syn, &parsed, now)
+            }
+            End::Failed(Failure::Forbidden) | End::Rejudged => {
+                self.answer_blocked(Reply::Reject, &syn, &parsed, now)
+            }
+            End::Failed(Failure::Refused | Failure::Exhausted)
+            | End::Done
+            | End::ResetOutside
+            | End::Idle
+            | End::Blocked
+            | End::Leaked
+            | End::Shutdown => self.answer_reset(&parsed, now),
+        }
+    }
+
+    /// Decides on a chunk of a stream in which something was found: the stream goes on, or ends before the chunk leaves.
+    fn weigh_stream(&mut self, id: FlowId, now: Time) -> Outgoing {
+        if self.weigh(id, now) == super::judge::Payload::Clear {
+            if let Some((
+                _,
+                Flow {
+                    state: State::Stream(stream),
+                    ..
+                },
+            )) = self.flows.get_mut(id)
+            {
+                stream.connection.take(|bytes| {
+                    stream.cleared = bytes.len();
+                    0
+                });
+            }
+            return Outgoing::Taken(0);
+        }
+        if let Some((_, flow)) = self.flows.get_mut(id) {
+            flow.withheld += 1;
+        }
+        self.end(id, End::Leaked, now);
+        Outgoing::Gone
+    }
+}

@@ -1,0 +1,133 @@
+//! Gateway mode: the devices behind this machine.
+use super::{Changes, Divert, KERNEL_MARK, MARK_MASK, Near};
+use crate::kernel::nft::{Base, Batch, Hook, Rule};
+use crate::kernel::settings::{self, Setting};
+use anyhow::Result;
+
+/// Before connection tracking (`NF_IP_PRI_RAW`).
+const RAW: i32 = -300;
+/// Before everybody's ordinary forward chains.
+const GUARD: i32 = -10;
+
+/// Whether this machine is a router at all.
+const SWITCH_V4: &str = "ipv4/ip_forward";
+const SWITCH_V6: &str = "ipv6/conf/all/forwarding";
+
+/// Packets to other places than this machine alone (`RTN_LOCAL`, `RTN_BROADCAST`, `RTN_MULTICAST`).
+const NOT_ELSEWHERE: [(u8, &str); 3] = [
+    (libc::RTN_LOCAL, "this machine is meant"),
+    (libc::RTN_BROADCAST, "the LAN is meant"),
+    (libc::RTN_MULTICAST, "the LAN is meant"),
+];
+
+/// The guard, and what keeps packets on their way into the TUN out of connection tracking: it is to see them first when
+/// they are written back, so that masquerading works as ever.
+pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<()> {
+    batch.chain("from_lan", None)?;
+    let accept = |rule: Rule| rule.accept();
+    batch.rule(
+        "from_lan",
+        &accept(Rule::new("to be judged").goes_out(&divert.tun)),
+    )?;
+    for lan in &divert.lans {
+        batch.rule("from_lan", &accept(Rule::new("stays inside").goes_out(lan)))?;
+    }
+    batch.rule(
+        "from_lan",
+        &accept(Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK)),
+    )?;
+    batch.rule(
+        "from_lan",
+        &Rule::new("would leave unjudged").count().drop(),
+    )?;
+
+    batch.chain("untrack", None)?;
+    batch.rule(
+        "untrack",
+        &accept(Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK)),
+    )?;
+    for (kind, comment) in NOT_ELSEWHERE {
+        batch.rule("untrack", &accept(Rule::new(comment).destination_is(kind)))?;
+    }
+    for (_, net) in &near.inside {
+        batch.rule("untrack", &accept(Rule::new("stays inside").goes_to(*net)))?;
+    }
+    batch.rule("untrack", &Rule::new("to be judged").untracked())?;
+
+    for (chain, hook, priority, next) in [
+        ("guard", Hook::Forward, GUARD, "from_lan"),
+        ("divert", Hook::Prerouting, RAW, "untrack"),
+    ] {
+        batch.chain(chain, Some(Base { hook, priority }))?;
+        for lan in &divert.lans {
+            batch.rule(chain, &Rule::new("from inside").came_in(lan).jump(next)?)?;
+        }
+    }
+    Ok(())
+}
+
+impl Changes {
+    /// Makes this machine a router, for both families.
+    ///
+    /// The kernel's switches for all interfaces overwrite each interface's own setting, and more; what they would not
+    /// put back by themselves is remembered one by one.
+    pub(super) fn forwarding(&mut self, divert: &Divert) {
+        let off = |switch| settings::value(switch).as_deref() == Some("0");
+        if off(SWITCH_V4) {
+            self.apply.push(Setting::new(SWITCH_V4, "1"));
+            self.restore.push(Setting::new(SWITCH_V4, "0"));
+            // Switching it off sets this to 1 (`inet_forward_change` of the kernel).
+            self.remember("ipv4/conf/all/accept_redirects", "1");
+            self.remember_interfaces("ipv4");
+        } else {
+            self.no_exemption("ipv4", divert);
+        }
+        if off(SWITCH_V6) {
+            let learners = self.go_on_learning(divert);
+            self.apply.push(Setting::new(SWITCH_V6, "1"));
+            self.restore.push(Setting::new(SWITCH_V6, "0"));
+            self.restore.extend(learners);
+            self.remember_interfaces("ipv6");
+        } else {
+            self.no_exemption("ipv6", divert);
+        }
+    }
+
+    /// Where the switch is on, an interface may still be exempt.
+    fn no_exemption(&mut self, family: &str, divert: &Divert) {
+        for link in divert.lans.iter().chain([&divert.tun]) {
+            self.set(&format!("{family}/conf/{link}/forwarding"), "1");
+        }
+    }
+
+    /// An IPv6 router stops learning its own routes from others unless it is told to go on (`accept_ra` 2): without it
+    /// the way to the internet would be lost. Returns how it was.
+    fn go_on_learning(&mut self, divert: &Divert) -> Vec<Setting> {
+        let mut learners = Vec::new();
+        for link in settings::names("ipv6/conf") {
+            let path = format!("ipv6/conf/{link}/accept_ra");
+            let ours = divert.lans.contains(&link) || link == divert.tun;
+            let learns = !ours && !matches!(link.as_str(), "all" | "lo");
+            if learns && settings::value(&path).as_deref() == Some("1") {
+                self.apply.push(Setting::new(&path, "2"));
+                learners.push(Setting::new(&path, "1"));
+            }
+        }
+        learners
+    }
+
+    fn remember_interfaces(&mut self, family: &str) {
+        for link in settings::names(&format!("{family}/conf")) {
+            if link != "all" {
+                self.remember(&format!("{family}/conf/{link}/forwarding"), "0");
+            }
+        }
+    }
+
+    /// Remembers a setting that is not what putting back the switch makes it.
+    fn remember(&mut self, path: &str, reset: &str) {
+        if let Some(now) = settings::value(path).filter(|now| now != reset) {
+            self.restore.push(Setting::new(path, now));
+        }
+    }
+}

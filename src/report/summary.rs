@@ -1,0 +1,328 @@
+//! Who was contacted, under which jurisdiction, what was stopped.
+
+use super::printable;
+use crate::gateway::{Cause, Close, Event, Leak, Open, Subject};
+use crate::policy::Verdict;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Write as _};
+
+/// Rows shown; the rest is counted.
+const ROWS: usize = 40;
+
+/// All events of a run, added up.
+#[derive(Debug, Default)]
+pub struct Summary {
+    rows: BTreeMap<RowKey, Row>,
+    flows: HashMap<u64, RowKey>,
+    leaks: BTreeMap<LeakKey, LeakCount>,
+    refused: BTreeMap<&'static str, u64>,
+    lost: u64,
+}
+
+/// What flows of one row have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowKey {
+    /// False sorts first: what was stopped.
+    pub passed: bool,
+    /// `allow`, `block` or `would block`.
+    pub verdict: &'static str,
+    /// Name, or else address, of the other end.
+    pub who: String,
+    /// Where it is, and under whose seat.
+    pub jurisdiction: String,
+    /// Who runs it.
+    pub operator: String,
+    /// The rule that decided.
+    pub rule: String,
+}
+
+/// Counts of one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Flows.
+    pub flows: u64,
+    /// Payload bytes to the outside.
+    pub sent: u64,
+    /// Payload bytes from the outside.
+    pub received: u64,
+    /// Datagrams and attempts held back.
+    pub withheld: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LeakKey {
+    stopped: bool,
+    class: &'static str,
+    detector: &'static str,
+    field: String,
+    sanitizer: String,
+}
+
+#[derive(Clone, Debug, Default)]
+struct LeakCount {
+    payloads: u64,
+    destinations: std::collections::BTreeSet<std::net::IpAddr>,
+    sample: String,
+}
+
+impl Summary {
+    /// Adds one event, and the number of those lost before it.
+    pub fn take(&mut self, event: &Event, lost: u64) {
+        self.lost += lost;
+        match event {
+            Event::Open(open) => self.open(open),
+            Event::Leak(leak) => self.leak(leak),
+            Event::Close(close) => self.close(close),
+            Event::Refused(refused) => *self.refused.entry(refused.what).or_default() += 1,
+        }
+    }
+
+    /// The rows, stopped ones first.
+    pub fn rows(&self) -> impl Iterator<Item = (&RowKey, &Row)> {
+        self.rows.iter()
+    }
+
+    /// Payloads with a finding that were held back, and that were not.
+    pub fn leaks(&self) -> (u64, u64) {
+        self.leaks
+            .iter()
+            .fold((0, 0), |(stopped, passed), (key, count)| {
+                if key.stopped {
+                    (stopped + count.payloads, passed)
+                } else {
+                    (stopped, passed + count.payloads)
+                }
+            })
+    }
+
+    fn open(&mut self, open: &Open) {
+        let key = RowKey::of(open);
+        self.rows.entry(key.clone()).or_default().flows += 1;
+        self.flows.insert(open.flow, key);
+    }
+
+    fn close(&mut self, close: &Close) {
+        let Some(row) = self
+            .flows
+            .remove(&close.flow)
+            .and_then(|key| self.rows.get_mut(&key))
+        else {
+            return;
+        };
+        row.sent += close.sent.bytes;
+        row.received += close.received.bytes;
+        row.withheld += close.withheld;
+    }
+
+    fn leak(&mut self, leak: &Leak) {
+        let finding = &leak.finding;
+        let key = LeakKey {
+            stopped: !leak.sent,
+            class: finding.class.name(),
+            detector: finding.detector,
+            field: printable(&finding.field),
+            sanitizer: leak
+                .entry
+                .map_or("-", |entry| leak.snapshot.policy.sanitizer_id(entry))
+                .to_owned(),
+        };
+        let count = self.leaks.entry(key).or_default();
+        count.payloads += 1;
+        count.destinations.insert(leak.key.dst);
+        count.sample = printable(&finding.sample);
+    }
+}
+
+impl RowKey {
+    /// The row of a flow.
+    pub fn of(open: &Open) -> Self {
+        let Open {
+            snapshot, subject, ..
+        } = open;
+        let Subject {
+            address,
+            names,
+            destination,
+            ..
+        } = subject;
+        let data = &snapshot.data;
+        let operator = address
+            .operator
+            .or_else(|| {
+                names
+                    .iter()
+                    .find_map(|(name, _)| data.operator_of_name(name))
+            })
+            .and_then(|id| data.operator(id));
+        let place = match (address.special, address.country) {
+            (Some(special), _) => special.name().to_owned(),
+            (None, Some(country)) => country.to_string(),
+            (None, None) => "?".to_owned(),
+        };
+        let seat = operator
+            .map(|operator| operator.seat)
+            .or(address.operator_country);
+        let jurisdiction = match seat {
+            Some(seat) if seat.to_string() != place => format!("{place} / {seat}"),
+            _ => place,
+        };
+        let (verdict, rule) = outcome(open);
+        Self {
+            passed: verdict != "block",
+            verdict,
+            who: names
+                .first()
+                .map_or_else(|| destination.ip().to_string(), |(name, _)| printable(name)),
+            jurisdiction,
+            operator: operator
+                .map_or("-", |operator| operator.id.as_str())
+                .to_owned(),
+            rule,
+        }
+    }
+}
+
+/// The verdict in a word, and what gave it.
+fn outcome(open: &Open) -> (&'static str, String) {
+    let policy = &open.snapshot.policy;
+    let decision = match open.cause {
+        Cause::Scope(scope) => return ("block", format!("scope: {}", scope.name())),
+        Cause::Policy(decision) => decision,
+    };
+    let id = policy.rule_id(decision.origin).to_owned();
+    match (decision.verdict, decision.observed) {
+        (Verdict::Block(_), _) if decision.unknown => ("block", format!("{id} (unknown)")),
+        (Verdict::Block(_), _) => ("block", id),
+        (Verdict::Pass(_), Some(observed)) => ("would block", policy.rule_id(observed).to_owned()),
+        (Verdict::Pass(_), None) => ("allow", id),
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rows.is_empty() {
+            writeln!(f, "Nothing tried to leave.")?;
+        } else {
+            self.write_rows(f)?;
+        }
+        for (key, count) in &self.leaks {
+            let LeakKey {
+                stopped,
+                class,
+                detector,
+                field,
+                sanitizer,
+            } = key;
+            let (payloads, destinations) = (count.payloads, count.destinations.len());
+            let fate = if *stopped {
+                "stopped"
+            } else {
+                "LEFT IN THE CLEAR"
+            };
+            writeln!(
+                f,
+                "{fate}: {field} ({class}, {detector}, {}) in {} to {}  [{sanitizer}]",
+                count.sample,
+                plural(payloads, "payload"),
+                plural(destinations as u64, "destination"),
+            )?;
+        }
+        for (what, times) in &self.refused {
+            writeln!(f, "refused: {what}, {}", plural(*times, "time"))?;
+        }
+        if self.lost > 0 {
+            writeln!(
+                f,
+                "{} could not be kept; the counts above are too low",
+                plural(self.lost, "event")
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Summary {
+    fn write_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const HEAD: [&str; 7] = [
+            "verdict",
+            "who",
+            "where / seat",
+            "operator",
+            "flows",
+            "sent / received",
+            "rule",
+        ];
+        let mut lines: Vec<[String; 7]> = vec![HEAD.map(str::to_owned)];
+        lines.extend(self.rows.iter().take(ROWS).map(|(key, row)| {
+            [
+                key.verdict.to_owned(),
+                key.who.clone(),
+                key.jurisdiction.clone(),
+                key.operator.clone(),
+                row.flows.to_string(),
+                format!("{} / {}", bytes(row.sent), bytes(row.received)),
+                key.rule.clone(),
+            ]
+        }));
+        let mut widths = [0; 7];
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        for line in &lines {
+            let mut text = String::new();
+            for (cell, width) in line.iter().zip(widths) {
+                write!(text, "{cell:<width$}  ")?;
+            }
+            writeln!(f, "{}", text.trim_end())?;
+        }
+        match self.rows.len().saturating_sub(ROWS) {
+            0 => Ok(()),
+            more => writeln!(f, "… and {more} more"),
+        }
+    }
+}
+
+/// A number of bytes as people read it.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+    let mut unit = 0;
+    let mut scaled = count as f64;
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 {
+        format!("{count} {name}")
+    } else {
+        format!("{scaled:.1} {name}")
+    }
+}
+
+fn plural(count: u64, what: &str) -> String {
+    if count == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{count} {what}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_counts_read_like_byte_counts() {
+        assert_eq!(
+            [0, 1023, 1024, 1_572_864, 5 << 30].map(bytes),
+            ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "5.0 GiB"]
+        );
+    }
+
+    #[test]
+    fn control_characters_of_others_never_reach_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+}

@@ -1,0 +1,145 @@
+//! The gate of a network or of this machine: closed before the first packet, open only while it runs, told by signals.
+
+use super::gate::{Gate, Plan, descriptors};
+use super::{Control, Handle};
+use crate::config::{Config, Mode};
+use crate::gateway::Snapshot;
+use crate::kernel::divert::{Divert, OWN_MARK};
+use crate::kernel::netlink::Netlink;
+use crate::link::Tun;
+use crate::report::Reporter;
+use anyhow::{Context, Result, bail};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What our answers come from: the address that RFC 7600, section 4.8, sets aside for ICMP errors of nodes without one
+/// of their own, and a unique local one.
+const OURS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)),
+    IpAddr::V6(Ipv6Addr::new(0xfd63, 0x6f72, 0x646f, 0x6e, 0, 0, 0, 1)),
+];
+/// How often the neighbours' hardware addresses are read, and the gate's health.
+const PULSE: Duration = Duration::from_secs(2);
+
+/// Where what flows are judged by comes from, again and again.
+pub type Load<'a> = &'a dyn Fn() -> Result<Arc<Snapshot>>;
+
+/// Everything in place and running. Dropped without [`close`](Self::close) it leaves the guard where it is, as a
+/// killed process would.
+pub struct Running {
+    gate: Gate,
+    installed: crate::kernel::divert::Installed,
+}
+
+/// Puts the gate in place, in the network namespace of the calling thread.
+///
+/// # Errors
+/// If the link, the routes or the guard cannot be had; the machine is as it was then.
+pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Result<Running> {
+    let link = &config.link;
+    let host = link.mode == Mode::Host;
+    if !host && link.inside.is_empty() {
+        bail!("gateway mode needs the interfaces to the inside: set `inside` under [link]");
+    }
+    let tun = Tun::create(&link.tun, link.mtu)?;
+    let lans = if host {
+        Vec::new()
+    } else {
+        link.inside.clone()
+    };
+    let divert = Divert {
+        tun: link.tun.clone(),
+        lans,
+        own_traffic: host,
+    };
+    let installed = divert.install()?;
+    let plan = Plan {
+        mtu: link.mtu,
+        own: OURS.to_vec(),
+        resolver: None,
+        limits: config.limits.limits(descriptors()),
+        rings: config.limits.rings << 20,
+        mark: host.then_some(OWN_MARK),
+        forward: !host,
+        kernel: divert.lans.clone(),
+    };
+    match Gate::start(tun, &plan, snapshot, reporter) {
+        Ok(gate) => Ok(Running { gate, installed }),
+        Err(error) => {
+            installed.undo()?;
+            Err(error)
+        }
+    }
+}
+
+impl Running {
+    /// Tells the gate while it runs.
+    pub fn handle(&self) -> Handle {
+        self.gate.handle()
+    }
+
+    /// Ends all flows and takes everything back.
+    ///
+    /// # Errors
+    /// If the gate had broken, or something cannot be taken back; then the guard stays.
+    pub fn close(self) -> Result<Reporter> {
+        let reporter = self.gate.stop()?;
+        self.installed.undo()?;
+        Ok(reporter)
+    }
+}
+
+/// Runs until a signal ends it: `SIGHUP` loads anew, `SIGTERM` and `SIGINT` end cleanly.
+///
+/// # Errors
+/// Those of [`start`] and [`Running::close`], and if the gate breaks on the way; then the guard stays.
+pub fn run(config: &Config, load: Load<'_>, reporter: Reporter) -> Result<Reporter> {
+    let running = start(config, load()?, reporter)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(attend(&running, load))?;
+    running.close()
+}
+
+async fn attend(running: &Running, load: Load<'_>) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut pulse = tokio::time::interval(PULSE);
+    let handle = running.handle();
+    eprintln!("cordon: the gate is closed to everything the policy does not let through");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match load() {
+                Ok(snapshot) => {
+                    handle.send(Control::Replace(snapshot));
+                    eprintln!("cordon: the policy is loaded anew; live flows are judged again");
+                }
+                Err(error) => eprintln!("cordon: the old policy stays: {error:#}"),
+            },
+            _ = pulse.tick() => {
+                if running.gate.is_finished() {
+                    bail!("the gate has broken; the guard stays");
+                }
+                if let Ok(neighbours) = neighbours() {
+                    handle.send(Control::Neighbours(neighbours));
+                }
+            }
+        }
+    }
+}
+
+fn neighbours() -> Result<std::collections::HashMap<IpAddr, [u8; 6]>> {
+    let found = Netlink::open()?
+        .neighbours()
+        .context("cannot list the neighbours")?;
+    Ok(found
+        .into_iter()
+        .map(|neighbour| (neighbour.address, neighbour.mac))
+        .collect())
+}

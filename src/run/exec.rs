@@ -1,0 +1,68 @@
+//! One program whose only way out is Cordon: a network of its own with a TUN as its default route.
+
+use super::gate::{Gate, Plan, descriptors};
+use crate::config::Bounds;
+use crate::gateway::Snapshot;
+use crate::kernel::namespace::Inside;
+use crate::report::Reporter;
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+use std::ffi::{OsStr, OsString};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+/// An ordinary link: what works behind it works on any network.
+const MTU: u16 = 1500;
+/// The program's addresses and ours. Seen by nobody outside: the machine's own leave it.
+const PROGRAM: [&str; 2] = ["10.111.0.2/24", "fd63:6f72:646f:6e::2/64"];
+const OURS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(10, 111, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd63, 0x6f72, 0x646f, 0x6e, 0, 0, 0, 1)),
+];
+
+/// Runs a program to its end behind a gate; its exit status, and what was reported.
+///
+/// # Errors
+/// If the machine permits no user namespaces or no TUN device, or the program cannot be started. Nothing is changed on
+/// the machine either way.
+pub fn exec(
+    program: &OsStr,
+    arguments: &[OsString],
+    snapshot: Arc<Snapshot>,
+    reporter: Reporter,
+) -> Result<(u8, Reporter)> {
+    let bounds = Bounds::default();
+    let mut inside = Inside::new("cordon0", MTU).resolver(OURS[0]);
+    for address in PROGRAM {
+        inside = inside.address(address.parse::<IpNet>()?);
+    }
+    let held = inside.start(program, arguments)?;
+    let (running, mut queues) = held.go()?;
+    let plan = Plan {
+        mtu: MTU,
+        own: OURS.to_vec(),
+        resolver: system_resolver(),
+        limits: bounds.limits(descriptors()),
+        rings: bounds.rings << 20,
+        mark: None,
+        forward: false,
+        kernel: Vec::new(),
+    };
+    let tun = queues.pop().context("the TUN device was not handed over")?;
+    let gate = Gate::start(tun, &plan, snapshot, reporter)?;
+    let status = running.wait()?;
+    Ok((status, gate.stop()?))
+}
+
+/// The first resolver this machine asks (resolv.conf(5)).
+pub fn system_resolver() -> Option<SocketAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").ok()?;
+    let addresses = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("nameserver"))
+        .map(str::trim);
+    let address = addresses
+        .filter_map(|text| text.split('%').next()?.parse().ok())
+        .next()?;
+    Some(SocketAddr::new(address, 53))
+}

@@ -1,0 +1,174 @@
+//! What a look-up costs, beside what `maxminddb` takes to decode the same country from an mmdb file, and what loading
+//! the embedded data takes. Addresses are random ones of ranges that some source knows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a bench that cannot set up must stop"
+)]
+
+use cordon::jurisdiction::{Data, write_mmdb};
+use divan::{Bencher, black_box, counter::ItemsCount};
+use std::net::IpAddr;
+use std::sync::OnceLock;
+
+fn main() {
+    divan::main();
+}
+
+const ADDRESSES: usize = 10_000;
+
+fn data() -> &'static Data {
+    static DATA: OnceLock<Data> = OnceLock::new();
+    DATA.get_or_init(|| Data::embedded().unwrap())
+}
+
+/// An mmdb file with the same locations.
+fn mmdb() -> &'static maxminddb::Reader<Vec<u8>> {
+    static MMDB: OnceLock<maxminddb::Reader<Vec<u8>>> = OnceLock::new();
+    MMDB.get_or_init(|| {
+        let sources = Data::embedded_sources().unwrap();
+        maxminddb::Reader::from_source(write_mmdb(&sources[0]).unwrap()).unwrap()
+    })
+}
+
+/// xorshift64*: the same addresses in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+fn known(address: &IpAddr) -> bool {
+    data().lookup(*address).country.is_some() && mmdb().lookup(*address).unwrap().has_data()
+}
+
+fn random_v4() -> Vec<IpAddr> {
+    let mut random = Random(88_172_645_463_325_252);
+    let any = std::iter::repeat_with(|| IpAddr::V4(((random.next() >> 32) as u32).into()));
+    any.filter(known).take(ADDRESSES).collect()
+}
+
+/// Random IPv6 addresses would hardly ever be in use, so they are drawn from the known networks, each equally often.
+fn random_v6() -> Vec<IpAddr> {
+    let mut networks = Vec::new();
+    for found in mmdb()
+        .networks(maxminddb::WithinOptions::default())
+        .unwrap()
+    {
+        let network = found.unwrap().network().unwrap();
+        if let IpAddr::V6(address) = network.ip() {
+            networks.push((address.to_bits(), network.prefix()));
+        }
+    }
+    let mut random = Random(362_436_069_881_234_567);
+    let any = std::iter::repeat_with(|| {
+        let (base, length) = networks[random.next() as usize % networks.len()];
+        let host =
+            (u128::from(random.next()) << 64 | u128::from(random.next())) >> (length.min(127));
+        IpAddr::V6((base | host).into())
+    });
+    any.filter(known).take(ADDRESSES).collect()
+}
+
+/// Addresses of which few are asked for often, as traffic does.
+fn zipf(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut sum = 0.0;
+    let weights: Vec<f64> = (1..=addresses.len())
+        .map(|rank| {
+            sum += 1.0 / rank as f64;
+            sum
+        })
+        .collect();
+    let mut random = Random(521_288_629_546_311);
+    let mut draw = || {
+        let at = (random.next() >> 11) as f64 / (1u64 << 53) as f64 * sum;
+        addresses[weights
+            .partition_point(|weight| *weight < at)
+            .min(addresses.len() - 1)]
+    };
+    (0..ADDRESSES).map(|_| draw()).collect()
+}
+
+fn lookups(bencher: Bencher<'_, '_>, addresses: Vec<IpAddr>) {
+    bencher.counter(ItemsCount::new(addresses.len())).bench(|| {
+        for address in &addresses {
+            black_box(data().lookup(black_box(*address)));
+        }
+    });
+}
+
+#[derive(serde::Deserialize)]
+struct Record<'a> {
+    #[serde(borrow)]
+    country: Country<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct Country<'a> {
+    iso_code: &'a str,
+}
+
+fn decodes(bencher: Bencher<'_, '_>, addresses: Vec<IpAddr>) {
+    bencher.counter(ItemsCount::new(addresses.len())).bench(|| {
+        for address in &addresses {
+            let found = mmdb().lookup(black_box(*address)).unwrap();
+            let record: Option<Record<'_>> = found.decode().unwrap();
+            black_box(record.map(|record| record.country.iso_code));
+        }
+    });
+}
+
+#[divan::bench]
+fn lookup_v4_random(bencher: Bencher<'_, '_>) {
+    lookups(bencher, random_v4());
+}
+
+#[divan::bench]
+fn lookup_v4_zipf(bencher: Bencher<'_, '_>) {
+    lookups(bencher, zipf(&random_v4()));
+}
+
+#[divan::bench]
+fn lookup_v6_random(bencher: Bencher<'_, '_>) {
+    lookups(bencher, random_v6());
+}
+
+#[divan::bench]
+fn lookup_v6_zipf(bencher: Bencher<'_, '_>) {
+    lookups(bencher, zipf(&random_v6()));
+}
+
+#[divan::bench]
+fn maxminddb_v4_random(bencher: Bencher<'_, '_>) {
+    decodes(bencher, random_v4());
+}
+
+#[divan::bench]
+fn maxminddb_v6_random(bencher: Bencher<'_, '_>) {
+    decodes(bencher, random_v6());
+}
+
+#[divan::bench]
+fn operator_of_name(bencher: Bencher<'_, '_>) {
+    let names = [
+        "r1.edge.agora.io",
+        "www.example.org",
+        "a.b.c.d.e.f.example.net",
+        "alb.aliyuncs.com",
+    ];
+    bencher.counter(ItemsCount::new(names.len())).bench(|| {
+        for name in names {
+            black_box(data().operator_of_name(black_box(name)));
+        }
+    });
+}
+
+#[divan::bench(sample_count = 20)]
+fn load_embedded() -> Data {
+    Data::embedded().unwrap()
+}

@@ -1,0 +1,16 @@
+//! Scenarios: bytes and a fake clock go into a gateway; packets, orders and events come out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may fail loudly"
+)]
+
+mod bulk;
+mod datagrams;
+mod leaks;
+mod passing;
+mod streams;
+mod world;

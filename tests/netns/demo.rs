@@ -1,0 +1,37 @@
+//! The demo, as a user runs it first.
+
+use crate::harness::{cordon, here};
+use std::process::Command;
+
+#[test]
+fn the_demo_proves_that_nothing_leaked_and_that_something_could() {
+    here(|| {
+        let output = Command::new(cordon())
+            .args(["demo", "--json"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let last = lines.last().unwrap();
+        assert_eq!(
+            (&last["type"], &last["leaked"], &last["proof"]),
+            (&"demo".into(), &false.into(), &true.into())
+        );
+        assert_eq!(last["with"]["api_calls"], 3);
+        assert!(last["without"]["identifying"].as_u64().unwrap() > 5);
+        let kinds: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| line["type"].as_str())
+            .collect();
+        assert!(kinds.contains(&"leak") && kinds.contains(&"verdict"));
+    });
+}

@@ -1,0 +1,383 @@
+//! Flows that stay in the kernel.
+use crate::harness::in_lab;
+use crate::home::{Daemon, Home, SERVER, assert_nothing_left, gateway, masquerade, tun};
+use cordon::flow::FlowKey;
+use cordon::kernel::divert::Installed;
+use cordon::kernel::fastpath::Fastpath;
+use cordon::kernel::namespace::lab::{Host, Lab};
+use cordon::kernel::nft::Nft;
+use cordon::packet::protocol;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::io::{Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+/// A home whose gateway passes everything and can leave flows to the kernel.
+struct Fast {
+    home: Home,
+    daemon: Daemon,
+    fastpath: Fastpath,
+    _installed: Installed,
+}
+
+impl Fast {
+    fn in_lab(lab: &Lab, idle: Duration, size: u32) -> Self {
+        let home = Home::in_lab(lab);
+        let device = tun(&home.router);
+        let installed = home.router.run(|| gateway().install()).unwrap();
+        let lans = ["lan0".to_owned()];
+        let fastpath = home
+            .router
+            .run(|| Fastpath::open(&lans, idle, size))
+            .unwrap();
+        Self {
+            home,
+            daemon: Daemon::with(device),
+            fastpath,
+            _installed: installed,
+        }
+    }
+
+    /// How many packets `work` sends through the daemon.
+    fn passed<T>(&self, work: impl FnOnce() -> T) -> u64 {
+        self.daemon.settle();
+        let before = self.daemon.passed();
+        work();
+        self.daemon.passed() - before
+    }
+
+    fn add(&mut self, flow: FlowKey) {
+        self.fastpath.add(flow);
+        assert!(self.fastpath.commit().unwrap());
+    }
+
+    fn remove(&mut self, flow: FlowKey) {
+        self.fastpath.remove(flow);
+        assert!(self.fastpath.commit().unwrap());
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A datagram socket of the phone's, connected to port 7 of the server.
+fn udp(phone: &Host, server: &str) -> (UdpSocket, FlowKey) {
+    let socket = phone
+        .run(|| {
+            let to: IpAddr = server.parse()?;
+            let socket = UdpSocket::bind(any(to))?;
+            socket.connect((to, 7))?;
+            Ok(socket)
+        })
+        .unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let flow = flow(
+        protocol::UDP,
+        socket.local_addr().unwrap(),
+        socket.peer_addr().unwrap(),
+    );
+    (socket, flow)
+}
+
+fn any(to: IpAddr) -> &'static str {
+    if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
+}
+
+fn flow(protocol: u8, from: SocketAddr, to: SocketAddr) -> FlowKey {
+    FlowKey {
+        protocol,
+        src: from.ip(),
+        dst: to.ip(),
+        sport: from.port(),
+        dport: to.port(),
+    }
+}
+
+/// Sends a datagram and waits for its echo.
+fn ask(socket: &UdpSocket) {
+    socket.send(b"hello").unwrap();
+    assert_eq!(socket.recv(&mut [0; 16]).unwrap(), 5);
+}
+
+#[test]
+fn a_decided_flow_of_datagrams_leaves_us_and_comes_back() {
+    in_lab(|lab| {
+        let mut fast = Fast::in_lab(lab, LONG, 100);
+        for server in SERVER {
+            let (socket, flow) = udp(&fast.home.phone, server);
+            let (other, _) = udp(&fast.home.phone, server);
+            assert!(fast.passed(|| ask(&socket)) >= 1);
+            fast.add(flow);
+            fast.add(flow);
+            assert_eq!(fast.passed(|| ask(&socket)), 0, "{server}");
+            assert!(fast.passed(|| ask(&other)) >= 1, "only that flow");
+            fast.remove(flow);
+            fast.remove(flow);
+            assert!(fast.passed(|| ask(&socket)) >= 1, "{server}");
+            fast.add(flow);
+            fast.fastpath.clear().unwrap();
+            assert!(fast.passed(|| ask(&socket)) >= 1, "{server}");
+        }
+    });
+}
+
+#[test]
+fn a_running_connection_moves_and_its_bytes_stay_right() {
+    in_lab(|lab| {
+        let mut fast = Fast::in_lab(lab, LONG, 100);
+        masquerade(&fast.home.router, "wan0");
+        // Without a way back to the phone's own addresses, only masquerading brings answers.
+        for route in ["192.168.7.0/24", "fd00:7::/64"] {
+            unroute(&fast.home.server, route);
+        }
+        for server in SERVER {
+            let mut stream = fast
+                .home
+                .phone
+                .run(|| Ok(TcpStream::connect((server.parse::<IpAddr>()?, 7))?))
+                .unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            let flow = flow(
+                protocol::TCP,
+                stream.local_addr().unwrap(),
+                stream.peer_addr().unwrap(),
+            );
+            let exchange = |stream: &mut TcpStream| {
+                let sent: Vec<u8> = (0..300_000_u32).map(|at| (at % 247) as u8).collect();
+                let mut got = vec![0; sent.len()];
+                let mut writer = stream.try_clone().unwrap();
+                thread::scope(|scope| {
+                    scope.spawn(|| writer.write_all(&sent).unwrap());
+                    stream.read_exact(&mut got).unwrap();
+                });
+                assert!(got == sent);
+            };
+            assert!(fast.passed(|| exchange(&mut stream)) > 0);
+            fast.add(flow);
+            // What was in the TUN's queue at that instant still comes to us.
+            fast.daemon.settle();
+            assert_eq!(fast.passed(|| exchange(&mut stream)), 0, "{server}");
+            fast.remove(flow);
+            assert!(fast.passed(|| exchange(&mut stream)) > 0, "{server}");
+            fast.add(flow);
+            fast.daemon.settle();
+            assert_eq!(fast.passed(|| exchange(&mut stream)), 0, "{server}");
+
+            // A new connection from the same port is a new flow: it opens with us.
+            let from = stream.local_addr().unwrap();
+            // Closed at once, so that the port is free again.
+            SockRef::from(&stream)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+            drop(stream);
+            fast.daemon.settle();
+            let opened = fast.passed(|| {
+                let again = fast.home.phone.run(|| {
+                    let socket = Socket::new(Domain::for_address(from), Type::STREAM, None)?;
+                    socket.bind(&from.into())?;
+                    socket.connect(&SocketAddr::new(server.parse()?, 7).into())?;
+                    Ok(socket)
+                });
+                again.unwrap();
+            });
+            assert!(opened >= 1, "{server}");
+        }
+    });
+}
+
+#[test]
+fn echoes_and_their_identifiers_are_flows_too() {
+    in_lab(|lab| {
+        let mut fast = Fast::in_lab(lab, LONG, 100);
+        fast.home
+            .phone
+            .setting("ipv4/ping_group_range", "0 0")
+            .unwrap();
+        for server in SERVER {
+            let to = SocketAddr::new(server.parse().unwrap(), 0);
+            let (number, kind, request) = if to.is_ipv4() {
+                (protocol::ICMP, Protocol::ICMPV4, 8)
+            } else {
+                (protocol::ICMPV6, Protocol::ICMPV6, 128)
+            };
+            let socket = || {
+                let socket = fast
+                    .home
+                    .phone
+                    .run(|| {
+                        let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(kind))?;
+                        socket.connect(&to.into())?;
+                        Ok(socket)
+                    })
+                    .unwrap();
+                socket
+                    .set_read_timeout(Some(Duration::from_secs(2)))
+                    .unwrap();
+                socket
+            };
+            let ping = |socket: &Socket| {
+                // The kernel fills in the identifier and the checksum.
+                socket.send(&[request, 0, 0, 0, 0, 0, 0, 1, 42]).unwrap();
+                let mut answer = [MaybeUninit::uninit(); 64];
+                assert_eq!(socket.recv(&mut answer).unwrap(), 9);
+            };
+            let (one, other) = (socket(), socket());
+            assert!(fast.passed(|| ping(&one)) >= 1);
+            // The identifier is the socket's port.
+            let from = one.local_addr().unwrap().as_socket().unwrap();
+            fast.fastpath.add(flow(number, from, to));
+            assert!(fast.fastpath.commit().unwrap());
+            assert_eq!(fast.passed(|| ping(&one)), 0, "{server}");
+            assert!(fast.passed(|| ping(&other)) >= 1, "{server}");
+        }
+    });
+}
+
+#[test]
+fn use_keeps_a_flow_in_the_kernel_and_disuse_brings_it_back() {
+    in_lab(|lab| {
+        let mut fast = Fast::in_lab(lab, Duration::from_millis(800), 100);
+        for server in SERVER {
+            let (socket, flow) = udp(&fast.home.phone, server);
+            ask(&socket);
+            fast.add(flow);
+            for _ in 0..10 {
+                thread::sleep(Duration::from_millis(200));
+                assert_eq!(fast.passed(|| ask(&socket)), 0, "{server}");
+            }
+            thread::sleep(Duration::from_millis(1500));
+            assert!(fast.passed(|| ask(&socket)) >= 1, "{server}");
+        }
+    });
+}
+
+#[test]
+fn fragments_are_always_judged() {
+    in_lab(|lab| {
+        let mut fast = Fast::in_lab(lab, LONG, 100);
+        for server in SERVER {
+            let (socket, flow) = udp(&fast.home.phone, server);
+            fast.add(flow);
+            assert_eq!(fast.passed(|| ask(&socket)), 0);
+            let sent = fast.passed(|| {
+                socket.send(&[9; 1900]).unwrap();
+                assert_eq!(socket.recv(&mut [0; 2000]).unwrap(), 1900);
+            });
+            assert!(sent >= 2, "{server}: {sent} fragments came to us");
+        }
+    });
+}
+
+#[test]
+fn a_full_set_refuses_new_flows_and_nothing_else() {
+    in_lab(|lab| {
+        let mut fast = Fast::in_lab(lab, LONG, 3);
+        let flows: Vec<_> = (0..5).map(|_| udp(&fast.home.phone, SERVER[0])).collect();
+        for (_, flow) in &flows[..3] {
+            fast.add(*flow);
+        }
+        fast.fastpath.add(flows[3].1);
+        fast.fastpath.remove(flows[0].1);
+        fast.fastpath.add(flows[4].1);
+        assert!(!fast.fastpath.commit().unwrap(), "there was no room");
+        for (number, (socket, _)) in flows.iter().enumerate() {
+            let ours = fast.passed(|| ask(socket)) == 0;
+            assert_eq!(ours, number == 1 || number == 2, "flow {number}");
+        }
+        fast.add(flows[4].1);
+        assert_eq!(fast.passed(|| ask(&flows[4].0)), 0);
+    });
+}
+
+#[test]
+fn thousands_of_flows_go_in_one_batch() {
+    in_lab(|lab| {
+        let mut fast = Fast::in_lab(lab, LONG, 65_536);
+        let flow = |number: u16, server: &str| FlowKey {
+            protocol: protocol::UDP,
+            src: if server.contains(':') {
+                "fd00:7::2"
+            } else {
+                "192.168.7.2"
+            }
+            .parse()
+            .unwrap(),
+            dst: server.parse().unwrap(),
+            sport: number,
+            dport: 7,
+        };
+        for change in [Fastpath::add, Fastpath::remove] {
+            for server in SERVER {
+                for number in 0..1500 {
+                    change(&mut fast.fastpath, flow(20_000 + number, server));
+                }
+            }
+            assert!(fast.fastpath.commit().unwrap());
+        }
+        let (socket, flow) = udp(&fast.home.phone, SERVER[0]);
+        fast.add(flow);
+        assert_eq!(fast.passed(|| ask(&socket)), 0);
+    });
+}
+
+#[test]
+fn with_us_goes_the_kernel_path() {
+    in_lab(|lab| {
+        let mut fast = Fast::in_lab(lab, LONG, 100);
+        let (socket, flow) = udp(&fast.home.phone, SERVER[0]);
+        ask(&socket);
+        fast.add(flow);
+        assert_eq!(fast.passed(|| ask(&socket)), 0);
+        let second = fast
+            .home
+            .router
+            .run(|| Fastpath::open(&["lan0".to_owned()], LONG, 100))
+            .unwrap_err();
+        assert!(
+            format!("{second:#}").starts_with("flows cannot be left to the kernel: "),
+            "{second:#}"
+        );
+        let Fast {
+            home,
+            daemon,
+            fastpath,
+            _installed,
+        } = fast;
+        // As kill -9 ends all of it, in whatever order.
+        daemon.stun();
+        drop(fastpath);
+        drop(_installed);
+        assert!(!home.router.run(|| Nft::has_table("cordon_kernel")).unwrap());
+        let outside = home.outside();
+        daemon.die();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        for _ in 0..20 {
+            // *Unreachable* comes back as an error of a later call.
+            let _ = socket.send(b"hello");
+            assert!(socket.recv(&mut [0; 16]).is_err());
+        }
+        assert_nothing_left(outside);
+    });
+}
+
+fn unroute(host: &Host, to: &str) {
+    use cordon::kernel::netlink::{Family, Netlink, Route};
+    host.run(|| {
+        let mut netlink = Netlink::open()?;
+        let to: ipnet::IpNet = to.parse()?;
+        for route in netlink.routes(Family::of(to.addr()), Route::MAIN)? {
+            if route.destination == to {
+                netlink.remove_route(&route)?;
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+}

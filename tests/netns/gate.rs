@@ -1,0 +1,296 @@
+//! `cordon run`, as a router and as a host: what passes, what is closed, and what is left when it is killed.
+
+use crate::harness::{cordon, in_lab, peer, wait_until};
+use crate::servers;
+use cordon::kernel::namespace::lab::{Host, Lab, Observer};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+const US: &str = "198.41.0.4";
+const US6: &str = "2001:503:ba3e::2:30";
+const CN: &str = "1.2.4.8";
+
+/// A phone, a router, the world.
+struct Net {
+    phone: Host,
+    router: Host,
+    world: Host,
+    directory: tempfile::TempDir,
+}
+
+fn net(lab: &Lab) -> Net {
+    let hosts = ["phone", "router", "world"].map(|name| lab.host(name).unwrap());
+    let [phone, router, world] = hosts;
+    lab.wire((&phone, "wlan"), (&router, "lan")).unwrap();
+    lab.wire((&router, "wan"), (&world, "net")).unwrap();
+    for (host, link, address) in [
+        (&phone, "wlan", "192.168.7.2/24"),
+        (&phone, "wlan", "fd07::2/64"),
+        (&router, "lan", "192.168.7.1/24"),
+        (&router, "lan", "fd07::1/64"),
+        (&router, "wan", "203.0.113.1/24"),
+        (&router, "wan", "fd77::1/64"),
+        (&world, "net", "203.0.113.2/24"),
+        (&world, "net", "fd77::2/64"),
+        (&world, "net", "198.41.0.4/32"),
+        (&world, "net", "1.2.4.8/32"),
+        (&world, "net", "2001:503:ba3e::2:30/128"),
+    ] {
+        host.address(link, address).unwrap();
+    }
+    phone.default_route("wlan", "192.168.7.1").unwrap();
+    phone.default_route("wlan", "fd07::1").unwrap();
+    router.default_route("wan", "203.0.113.2").unwrap();
+    router.default_route("wan", "fd77::2").unwrap();
+    // The world would find the phone: whatever does not reach it was stopped, and not lost for want of a way.
+    world
+        .route("192.168.7.0/24", "net", Some("203.0.113.1"))
+        .unwrap();
+    world.route("fd07::/64", "net", Some("fd77::1")).unwrap();
+    world
+        .run(|| {
+            for at in [format!("{US}:9"), format!("{CN}:9"), format!("[{US6}]:9")] {
+                servers::bulk(&at);
+                servers::echo(&at);
+            }
+            Ok(())
+        })
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    Net {
+        phone,
+        router,
+        world,
+        directory,
+    }
+}
+
+const NO_CN: &str = "version = 1\nname = \"test\"\n[default]\naction = \"allow\"\n\
+    [[rule]]\nid = \"no-prc\"\njurisdiction = [\"CN\"]\naction = \"block\"\n";
+const NO_US: &str = "version = 1\nname = \"test\"\n[default]\naction = \"allow\"\n\
+    [[rule]]\nid = \"no-us\"\njurisdiction = [\"US\"]\naction = \"block\"\n";
+
+impl Net {
+    /// Starts the daemon on the router and waits until it says that the gate is closed.
+    fn start(&self, link: &str) -> Child {
+        let policy = self.directory.path().join("policy.toml");
+        if !policy.exists() {
+            fs::write(&policy, NO_CN).unwrap();
+        }
+        let config = self.directory.path().join("cordon.toml");
+        fs::write(&config, format!("policy = {policy:?}\n[link]\n{link}\n")).unwrap();
+        self.router
+            .run(|| {
+                let mut child = Command::new(cordon())
+                    .args(["run", "--config"])
+                    .arg(&config)
+                    .stderr(Stdio::piped())
+                    .spawn()?;
+                let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+                let first = lines.next().unwrap()?;
+                assert!(first.contains("the gate is closed"), "{first}");
+                thread::spawn(move || lines.for_each(drop));
+                Ok(child)
+            })
+            .unwrap()
+    }
+
+    fn peer_on(&self, host: &Host, arguments: &[&str]) -> Result<(), String> {
+        let output = host
+            .run(|| Ok(Command::new(peer()).args(arguments).output()?))
+            .unwrap();
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+    }
+
+    fn phone(&self, arguments: &[&str]) {
+        self.peer_on(&self.phone, arguments)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    }
+}
+
+fn signal(child: &Child, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
+}
+
+fn end(mut child: Child) {
+    signal(&child, nix::sys::signal::Signal::SIGTERM);
+    assert!(child.wait().unwrap().success());
+}
+
+const GATEWAY: &str = "inside = [\"lan\"]";
+
+#[test]
+fn a_phone_behind_the_router_gets_its_bytes_and_not_the_forbidden_ones() {
+    in_lab(|lab| {
+        let net = net(lab);
+        let daemon = net.start(GATEWAY);
+        let bulk = (256u64 << 20).to_string();
+        for to in [format!("{US}:9"), format!("[{US6}]:9")] {
+            net.phone(&["up", &to, &bulk]);
+            net.phone(&["down", &to, &bulk]);
+            net.phone(&["udp", &to, "1000", "1400"]);
+            net.phone(&["refused", &to.replace(":9", ":10")]);
+        }
+        net.phone(&["many", &format!("{US}:9"), "500"]);
+        net.phone(&["prohibited", &format!("{CN}:9")]);
+        end(daemon);
+    });
+}
+
+#[test]
+fn killed_under_load_not_one_packet_of_a_client_gets_out() {
+    in_lab(|lab| {
+        let net = net(lab);
+        let mut daemon = net.start(GATEWAY);
+        let phone = net.phone.clone();
+        let load = thread::spawn(move || {
+            phone
+                .run(|| {
+                    Ok(Command::new(peer())
+                        .args(["flood", &format!("{US}:9"), "4"])
+                        .status()?)
+                })
+                .unwrap();
+        });
+        thread::sleep(Duration::from_millis(500));
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        // What the daemon's own sockets had sent is on its way for an instant.
+        thread::sleep(Duration::from_millis(100));
+        let observer = Observer::on(&net.world, "net").unwrap();
+        let inside = Observer::on(&net.router, "lan").unwrap();
+        load.join().unwrap();
+        let (outside, inside) = (observer.finish().unwrap(), inside.finish().unwrap());
+        let of_the_phone = |bytes: &[u8]| bytes.get(12..16) == Some(&[192, 168, 7, 2]);
+        let sent = inside
+            .kept
+            .iter()
+            .filter(|frame| !frame.outgoing && of_the_phone(&frame.bytes))
+            .count();
+        assert!(sent > 100, "the phone went on sending: {sent} packets");
+        assert_eq!(
+            (
+                outside.missed,
+                outside
+                    .kept
+                    .iter()
+                    .filter(|f| of_the_phone(&f.bytes))
+                    .count()
+            ),
+            (0, 0)
+        );
+        let payload = outside
+            .kept
+            .iter()
+            .filter(|f| f.bytes.windows(100).any(|w| w == [7; 100]))
+            .count();
+        assert_eq!(
+            payload, 0,
+            "nor what the phone sends, under another address"
+        );
+
+        // The next start takes over what is left, and opens the gate again.
+        let daemon = net.start(GATEWAY);
+        net.phone(&["udp", &format!("{US}:9"), "10", "100"]);
+        end(daemon);
+    });
+}
+
+#[test]
+fn a_clean_end_takes_everything_back() {
+    in_lab(|lab| {
+        let net = net(lab);
+        net.router.forward().unwrap();
+        net.phone(&["udp", &format!("{CN}:9"), "3", "10"]);
+        let daemon = net.start(GATEWAY);
+        net.peer_on(&net.phone, &["udp", &format!("{CN}:9"), "3", "10"])
+            .unwrap_err();
+        end(daemon);
+        net.phone(&["udp", &format!("{CN}:9"), "3", "10"]);
+    });
+}
+
+#[test]
+fn a_reload_judges_live_flows_again_and_a_broken_policy_changes_nothing() {
+    in_lab(|lab| {
+        let net = net(lab);
+        let daemon = net.start(GATEWAY);
+        let policy = net.directory.path().join("policy.toml");
+        let to = format!("{US}:9");
+        net.phone(&["udp", &to, "3", "10"]);
+        fs::write(&policy, "version = 1\nname = \"test\"\n[[rul]]\n").unwrap();
+        signal(&daemon, nix::sys::signal::Signal::SIGHUP);
+        thread::sleep(Duration::from_millis(300));
+        net.phone(&["udp", &to, "3", "10"]);
+        fs::write(&policy, NO_US).unwrap();
+        signal(&daemon, nix::sys::signal::Signal::SIGHUP);
+        wait_until("the new policy holds", || {
+            net.peer_on(&net.phone, &["prohibited", &to]).is_ok()
+        });
+        net.phone(&["udp", &format!("{CN}:9"), "3", "10"]);
+        end(daemon);
+    });
+}
+
+#[test]
+fn this_machines_own_traffic_passes_the_gate_in_host_mode() {
+    in_lab(|lab| {
+        let net = net(lab);
+        let daemon = net.start("mode = \"host\"");
+        for to in [format!("{US}:9"), format!("[{US6}]:9")] {
+            net.peer_on(&net.router, &["up", &to, "50000000"]).unwrap();
+            net.peer_on(&net.router, &["down", &to, "50000000"])
+                .unwrap();
+            net.peer_on(&net.router, &["udp", &to, "100", "1400"])
+                .unwrap();
+        }
+        net.peer_on(&net.router, &["prohibited", &format!("{CN}:9")])
+            .unwrap();
+        end(daemon);
+        net.peer_on(&net.router, &["udp", &format!("{CN}:9"), "3", "10"])
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_used_tun_name_and_a_missing_interface_are_said_and_leave_the_machine_as_it_was() {
+    in_lab(|lab| {
+        let net = net(lab);
+        let daemon = net.start(GATEWAY);
+        let config = net.directory.path().join("second.toml");
+        let policy = net.directory.path().join("policy.toml");
+        for (link, what) in [
+            ("inside = [\"wan\"]", "cordon0"),
+            ("inside = [\"lan9\"]\ntun = \"cordon9\"", "lan9"),
+        ] {
+            fs::write(&config, format!("policy = {policy:?}\n[link]\n{link}\n")).unwrap();
+            let output = net
+                .router
+                .run(|| {
+                    Ok(Command::new(cordon())
+                        .args(["run", "--config"])
+                        .arg(&config)
+                        .output()?)
+                })
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{text}");
+            assert!(
+                text.starts_with("cordon: ")
+                    && text.contains(what)
+                    && text.trim().lines().count() == 1,
+                "{text}"
+            );
+        }
+        net.phone(&["udp", &format!("{US}:9"), "3", "10"]);
+        net.phone(&["prohibited", &format!("{CN}:9")]);
+        end(daemon);
+    });
+}

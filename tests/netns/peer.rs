@@ -1,0 +1,183 @@
+//! The client of the end-to-end tests: what a program behind the gate does, on plain kernel sockets. Says what it saw
+//! on standard output; ends with 0 if that is what it was told to expect.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it is about sockets"
+)]
+#![allow(clippy::print_stdout, reason = "that is how it answers")]
+
+#[path = "traffic.rs"]
+mod traffic;
+
+use std::error::Error;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use traffic::{Bulk, Digest};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["up", to, bytes] => number(bytes).and_then(|bytes| up(to, bytes)),
+        ["down", to, bytes] => number(bytes).and_then(|bytes| down(to, bytes)),
+        ["both", to, bytes] => number(bytes).and_then(|bytes| both(to, bytes)),
+        ["udp", to, count, size] => {
+            number(count).and_then(|n| number(size).and_then(|size| udp(to, n, size)))
+        }
+        ["many", to, count] => number(count).and_then(|count| many(to, count)),
+        ["refused", to] => fails_with(to, &[ErrorKind::ConnectionRefused]),
+        ["prohibited", to] => fails_with(
+            to,
+            &[ErrorKind::HostUnreachable, ErrorKind::PermissionDenied],
+        ),
+        ["send", to, text] => send(to, text),
+        ["flood", to, seconds] => number(seconds).and_then(|seconds| flood(to, seconds)),
+        _ => Err("usage: up|down|both|udp|many|refused|prohibited|send|flood ADDRESS …".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("peer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn number(text: &str) -> Result<u64, Box<dyn Error>> {
+    Ok(text.parse()?)
+}
+
+fn connect(to: &str) -> Result<TcpStream, Box<dyn Error>> {
+    let stream = TcpStream::connect_timeout(&to.parse()?, Duration::from_secs(10))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(60)))?;
+    Ok(stream)
+}
+
+/// Sends bytes and its FIN; the server answers with their digest.
+fn up(to: &str, bytes: u64) -> Outcome {
+    let mut stream = connect(to)?;
+    Bulk::up(bytes).announce(&mut stream)?;
+    let sent = traffic::send(&mut stream, bytes)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard)?;
+    same(&heard, &sent)
+}
+
+/// Receives bytes until the server's FIN.
+fn down(to: &str, bytes: u64) -> Outcome {
+    let mut stream = connect(to)?;
+    Bulk::down(bytes).announce(&mut stream)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let (count, heard) = traffic::receive(&mut stream)?;
+    if count != bytes {
+        return Err(format!("{count} bytes came of {bytes}").into());
+    }
+    same(heard.as_ref(), &traffic::digest(bytes))
+}
+
+/// Both at once, on two connections.
+fn both(to: &str, bytes: u64) -> Outcome {
+    let to = to.to_owned();
+    let target = to.clone();
+    let other = std::thread::spawn(move || down(&target, bytes).map_err(|error| error.to_string()));
+    up(&to, bytes)?;
+    other.join().map_err(|_| "the other direction panicked")??;
+    Ok(())
+}
+
+fn same(left: &[u8], right: &Digest) -> Outcome {
+    if left == right.as_ref() {
+        Ok(())
+    } else {
+        Err("the bytes were changed on the way".into())
+    }
+}
+
+/// Sends datagrams, each twice as big as the one before is small, and wants every one back, in order, unchanged.
+fn udp(to: &str, count: u64, size: u64) -> Outcome {
+    let to: SocketAddr = to.parse()?;
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut buffer = vec![0; 65_536];
+    for number in 0..count {
+        let len = usize::try_from(1 + number * 37 % size)?;
+        let datagram = traffic::bytes(number, len);
+        socket.send(&datagram)?;
+        let heard = socket
+            .recv(&mut buffer)
+            .map_err(|error| format!("datagram {number} of {len} bytes: {error}"))?;
+        if buffer.get(..heard) != Some(datagram.as_slice()) {
+            return Err(format!("datagram {number} came back changed").into());
+        }
+    }
+    Ok(())
+}
+
+/// Opens many connections, then uses all of them.
+fn many(to: &str, count: u64) -> Outcome {
+    let mut streams = Vec::new();
+    for number in 0..count {
+        streams.push(connect(to).map_err(|error| format!("connection {number}: {error}"))?);
+    }
+    for (number, stream) in streams.iter_mut().enumerate() {
+        Bulk::down(100)
+            .announce(stream)
+            .map_err(|error| format!("connection {number}: {error}"))?;
+    }
+    for (number, mut stream) in streams.into_iter().enumerate() {
+        let (bytes, heard) = traffic::receive(&mut stream)
+            .map_err(|error| format!("connection {number}: {error}"))?;
+        if bytes != 100 {
+            return Err(format!("connection {number}: {bytes} bytes").into());
+        }
+        same(heard.as_ref(), &traffic::digest(100))?;
+    }
+    Ok(())
+}
+
+/// Expects a connection to fail, at once, with one of these errors.
+fn fails_with(to: &str, kinds: &[ErrorKind]) -> Outcome {
+    let began = Instant::now();
+    match TcpStream::connect_timeout(&to.parse()?, Duration::from_secs(10)) {
+        Ok(_) => Err("it connected".into()),
+        Err(error) if kinds.contains(&error.kind()) && began.elapsed() < Duration::from_secs(5) => {
+            Ok(())
+        }
+        Err(error) => {
+            Err(format!("{error} ({:?}) after {:?}", error.kind(), began.elapsed()).into())
+        }
+    }
+}
+
+/// Sends one datagram and does not wait for anything.
+fn send(to: &str, text: &str) -> Outcome {
+    let to: SocketAddr = to.parse()?;
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.send_to(text.as_bytes(), to)?;
+    Ok(())
+}
+
+/// Sends what it can, by UDP and by ever new TCP connections, whatever comes of it.
+fn flood(to: &str, seconds: u64) -> Outcome {
+    let to: SocketAddr = to.parse()?;
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < until {
+        for _ in 0..50 {
+            // It is the point that sending may fail.
+            let _ = socket.send_to(&[7; 200], to);
+        }
+        if let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_millis(20)) {
+            let _ = stream.write_all(&[7; 1000]);
+        }
+    }
+    Ok(())
+}
