@@ -70,6 +70,12 @@ fn tell(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
     for (at, line) in text::lines(bytes) {
         if line.contains(&b'=') {
             for (span, word) in text::words(line, at) {
+                let odd = word
+                    .iter()
+                    .rev()
+                    .take_while(|byte| b",.;)".contains(byte))
+                    .count();
+                let word = word.get(..word.len() - odd).unwrap_or_default();
                 parameters::query(word, span.start + start, notes);
             }
         }
