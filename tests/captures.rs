@@ -454,3 +454,138 @@ fn mutated_payloads_are_read() {
         stream(&sanitizer, [&bytes[..cut], &bytes[cut..]].iter());
     }
 }
+
+fn cordon(arguments: &[&str]) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_cordon"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn capture(name: &str) -> String {
+    folder().join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_command_prints_one_object_a_flow_and_a_summary() {
+    let file = capture("ndpi-sdrtn-one-flow.pcap");
+    let answer = cordon(&["audit", "--json", &file]);
+    assert!(answer.status.success());
+    let lines: Vec<serde_json::Value> = String::from_utf8(answer.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    let (flow, summary) = (&lines[0], &lines[1]);
+    assert_eq!(flow["type"], "flow");
+    assert_eq!(flow["src"], "192.168.2.100");
+    assert_eq!(flow["dport"], 8130);
+    assert_eq!(flow["names"][0], "23-248-186-179.edge.agora.io");
+    assert_eq!(flow["findings"][0]["class"], "dest_meta");
+    assert_eq!(flow["findings"][0]["packets"], serde_json::json!([1, 2, 3]));
+    assert_eq!(flow["leaked_packets"], 0);
+    assert_eq!(summary["type"], "summary");
+    assert_eq!(summary["flows"], 1);
+    assert_eq!(summary["findings"]["dest_meta"], 1);
+}
+
+#[test]
+fn a_declared_secret_is_named_and_never_printed() {
+    let file = capture("zeek-radius.pcap");
+    let answer = cordon(&["audit", "--json", "--secret", "me=John.McGuirk", &file]);
+    let text = String::from_utf8(answer.stdout).unwrap();
+    assert!(text.contains("me (plain)"), "{text}");
+    assert!(!text.contains("John.McGuirk"));
+}
+
+#[test]
+fn wrong_usage_is_one_sentence_and_status_2() {
+    let file = capture("zeek-radius.pcap");
+    for arguments in [
+        &["audit", "no-such-file.pcap"][..],
+        &["audit", "--secret", "short=abc", &file],
+        &["audit", "--secret", "novalue", &file],
+        &["audit", "Cargo.toml"],
+    ] {
+        let answer = cordon(arguments);
+        assert_eq!(answer.status.code(), Some(2), "{arguments:?}");
+        let message = String::from_utf8(answer.stderr).unwrap();
+        assert_eq!(message.lines().count(), 1, "{message}");
+        assert!(message.starts_with("cordon: "), "{message}");
+    }
+}
+
+#[test]
+fn the_page_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let file = capture("zeek-smtp.pcap");
+    assert!(
+        cordon(&["audit", "--html", page.to_str().unwrap(), &file])
+            .status
+            .success()
+    );
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("<!doctype html>"));
+    assert!(page.contains("credential"));
+    assert!(!page.contains("Z3VycGFydGFw"), "a user name in base64");
+}
+
+/// Lays the page out in a real browser, in both colour schemes.
+#[test]
+#[ignore = "needs Chromium (Debian: chromium)"]
+fn the_page_renders_in_chromium() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let mut arguments = vec![
+        "audit".to_owned(),
+        "--html".to_owned(),
+        page.to_str().unwrap().to_owned(),
+    ];
+    arguments.extend(files().iter().map(|file| file.to_str().unwrap().to_owned()));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    assert!(cordon(&arguments).status.success());
+    let address = format!("file://{}", page.display());
+    for (name, scheme) in [("light", None), ("dark", Some("--force-dark-mode"))] {
+        let shot = folder.path().join(format!("{name}.png"));
+        let done = std::process::Command::new("chromium")
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--window-size=1200,2000",
+            ])
+            .args(scheme)
+            .arg(format!("--screenshot={}", shot.display()))
+            .arg(&address)
+            .output()
+            .unwrap();
+        assert!(done.status.success());
+        assert!(
+            std::fs::metadata(shot).unwrap().len() > 50_000,
+            "{name}: a blank page"
+        );
+    }
+    let dom = std::process::Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--dump-dom",
+            &address,
+        ])
+        .output()
+        .unwrap();
+    let dom = String::from_utf8(dom.stdout).unwrap();
+    for id in [
+        "receivers",
+        "timeline",
+        "findings",
+        "fanouts",
+        "links",
+        "policy",
+    ] {
+        assert!(dom.contains(&format!("id=\"{id}\"")), "{id}");
+    }
+}

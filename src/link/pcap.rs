@@ -1,5 +1,10 @@
 //! Capture files as a stream of frames: pcap (all byte orders, micro- and nanoseconds) and pcapng, also compressed with
 //! gzip or zstd. Memory does not grow with the file.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the shell: it opens files"
+)]
 
 use crate::time::Time;
 use pcap_parser::{Block, PcapBlockOwned, PcapError, create_reader, traits::PcapReaderIterator};

@@ -107,6 +107,7 @@ impl Sanitizer {
         payload: &[u8],
         found: &mut Vec<Finding>,
     ) -> Option<Reading> {
+        let first = found.len();
         if let Some(scanner) = &self.scanner {
             scanner.scan(&mut scanner.begin(), Payload::Datagram(payload), found);
         }
@@ -117,18 +118,21 @@ impl Sanitizer {
         }
         let parts = fanout::parts(reading, notes);
         memory.judge(context, payload, parts, found);
+        drop_doubles(found, first);
         reading
     }
 
     /// Judges the next outgoing bytes of a TCP flow before they are sent. Spans are relative to `chunk`, which begins
     /// at [`Stream::position`] as it was before the call; a value that straddles chunks is told with its last one.
     pub fn stream(&self, stream: &mut Stream, chunk: &[u8], found: &mut Vec<Finding>) {
+        let first = found.len();
         stream.reader.read(chunk, found);
         if let Some(scanner) = &self.scanner
             && !(stream.is_sealed() && stream.position >= SEALED_DEPTH)
         {
             let cursor = stream.cursor.get_or_insert_with(|| scanner.begin());
             scanner.scan(cursor, Payload::Chunk(chunk), found);
+            drop_doubles(found, first);
         }
         stream.position = stream.position.saturating_add(chunk.len() as u64);
     }
@@ -144,6 +148,28 @@ impl Sanitizer {
     pub fn has_secrets(&self) -> bool {
         self.scanner.is_some()
     }
+}
+
+/// Leaves out values known only by their names or their look, where a declared secret says better what they are.
+fn drop_doubles(found: &mut Vec<Finding>, first: usize) {
+    let new = found.get(first..).unwrap_or_default();
+    let secrets: Vec<_> = new
+        .iter()
+        .filter(|finding| finding.leak == secret::SECRET.name)
+        .map(|finding| finding.span.clone())
+        .collect();
+    if secrets.is_empty() {
+        return;
+    }
+    let mut index = 0;
+    found.retain(|finding| {
+        index += 1;
+        let vague = matches!(finding.detector, "parameter" | "text");
+        let inside = |secret: &std::ops::Range<usize>| {
+            secret.start <= finding.span.start && finding.span.end <= secret.end
+        };
+        index <= first || !vague || !secrets.iter().any(inside)
+    });
 }
 
 impl Stream {

@@ -26,28 +26,31 @@ pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) {
 
 /// A stream that no dissector can be of.
 pub(super) fn open(stream: &[u8]) -> Opening {
-    match (looks_like_text(stream), stream.len() < SAMPLE) {
-        (true, false) => Opening::Yes,
-        (true, true) => Opening::Perhaps,
-        (false, _) => Opening::No,
+    if looks_like_text(stream) {
+        Opening::Yes
+    } else {
+        Opening::No
     }
 }
 
-/// Reads lines, or what there is of a long one.
-pub(super) fn step(_: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
+/// Reads lines, or what there is of a long one, for the first 4 KiB. The phase counts what was read, in sixteens.
+pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
+    const UNIT: usize = 16;
     if let [0x16, 3, ..] = unread {
         return Step::Switch;
     }
-    if !looks_like_text(unread) {
+    if !looks_like_text(unread) || *phase == u8::MAX {
         return Step::Lost;
     }
-    let end = memchr::memrchr(b'\n', unread).map(|at| at + 1);
     tell(unread, 0, notes);
-    match end {
-        Some(end) => Step::Took(end),
-        None if unread.len() > DEPTH => Step::Took(unread.len()),
-        None => Step::Wait,
-    }
+    let end = match memchr::memrchr(b'\n', unread) {
+        Some(last) => last + 1,
+        None if unread.len() > DEPTH => unread.len(),
+        None => return Step::Wait,
+    };
+    let read = u8::try_from(end.div_ceil(UNIT)).unwrap_or(u8::MAX);
+    *phase = phase.saturating_add(read);
+    Step::Took(end)
 }
 
 /// Printable but for one byte in sixteen.
@@ -57,7 +60,7 @@ fn looks_like_text(bytes: &[u8]) -> bool {
         .iter()
         .filter(|byte| !(matches!(byte, 0x20..=0x7e) || b"\t\r\n\0".contains(byte)))
         .count();
-    head.len() >= 4 && odd * 16 <= head.len()
+    odd * 16 <= head.len()
 }
 
 fn tell(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
@@ -67,6 +70,12 @@ fn tell(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
     for (at, line) in text::lines(bytes) {
         if line.contains(&b'=') {
             for (span, word) in text::words(line, at) {
+                let odd = word
+                    .iter()
+                    .rev()
+                    .take_while(|byte| b",.;)".contains(byte))
+                    .count();
+                let word = word.get(..word.len() - odd).unwrap_or_default();
                 parameters::query(word, span.start + start, notes);
             }
         }

@@ -7,7 +7,11 @@ use crate::sanitize::finding::Leak;
 
 const USER: Leak = Leak::new("radius.user", Class::PersonId, "user name");
 const PASSWORD: Leak = Leak::new("radius.password", Class::Credential, "obscured password");
-const STATION: Leak = Leak::new("radius.station", Class::DeviceId, "calling station");
+const STATION: Leak = Leak::new(
+    "radius.station",
+    Class::DeviceId,
+    "calling or called station",
+);
 const ACCESS_SERVER: Leak = Leak::new("radius.access-server", Class::HostName, "access server");
 
 pub(super) const LEAKS: &[Leak] = &[USER, PASSWORD, STATION, ACCESS_SERVER];
@@ -33,7 +37,7 @@ pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
             1 => notes.certain(&USER, value.remainder()),
             2 | 3 => notes.certain(&PASSWORD, value.remainder()),
             26 => vendor(value, notes),
-            31 => notes.certain(&STATION, value.remainder()),
+            30 | 31 => notes.certain(&STATION, value.remainder()),
             32 => notes.certain(&ACCESS_SERVER, value.remainder()),
             // An EAP identity response (RFC 3748, section 5.1).
             79 => {

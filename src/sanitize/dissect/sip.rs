@@ -124,6 +124,10 @@ fn header(name: &[u8], value: Range<usize>, bytes: &[u8], notes: &mut Notes<'_>)
         b"remote-party-id",
         b"diversion",
     ]) {
+        if let Some(name) = text::between(text, 0, b"\"", b"\"").filter(|_| text.starts_with(b"\""))
+        {
+            notes.certain(&PERSON, name.start + value.start..name.end + value.start);
+        }
         if let Some(user) = user(text) {
             notes.certain(&PERSON, user.start + value.start..user.end + value.start);
         }

@@ -103,9 +103,12 @@ impl Reader {
     }
 
     /// Bytes at the end of what was read that belong to a message which is not complete, or to a stream whose protocol
-    /// is not decided.
+    /// is not decided. Text of no known protocol has no messages: nobody may wait for its end.
     pub(in crate::sanitize) fn pending(&self) -> usize {
-        self.unread.len()
+        match self.stage {
+            Stage::Reading { dissector, .. } if usize::from(dissector) >= STREAM.len() => 0,
+            Stage::Opening | Stage::Reading { .. } | Stage::Done => self.unread.len(),
+        }
     }
 
     /// Reads on. Spans of what is appended to `found` lie within `chunk`: a field that began before it starts at 0, one
@@ -213,9 +216,8 @@ fn choose(unread: &[u8]) -> Choice {
     }
     match (FALLBACK.open)(unread) {
         _ if perhaps => Choice::Undecided,
-        Opening::Perhaps => Choice::Undecided,
         Opening::Yes => Choice::Dissector(u8::MAX),
-        Opening::No => Choice::None,
+        Opening::Perhaps | Opening::No => Choice::None,
     }
 }
 
