@@ -12,9 +12,15 @@
 mod fragment;
 #[path = "bodies/packet.rs"]
 mod packet;
+#[path = "bodies/policy.rs"]
+mod policy;
 
 /// A function that panics if the bytes show a fault.
 pub(crate) type Body = fn(&[u8]);
 
 /// All targets; each has its corpus in `corpus/<name>/`.
-pub(crate) const TARGETS: &[(&str, Body)] = &[("packet", packet::run), ("fragment", fragment::run)];
+pub(crate) const TARGETS: &[(&str, Body)] = &[
+    ("packet", packet::run),
+    ("fragment", fragment::run),
+    ("policy", policy::run),
+];
