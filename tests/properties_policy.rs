@@ -615,7 +615,7 @@ proptest! {
 
     #[test]
     fn explain_decides_as_decide_does_and_its_trace_ends_with_the_rule(
-        rules in vec(rule(), 0..6), case in case(),
+        rules in vec(rule(), 0..40), case in case(),
     ) {
         let policy = load(&text(&rules, "block", ""));
         let decision = case.decide(&policy);
