@@ -7,7 +7,7 @@
 )]
 
 use cordon::jurisdiction::{Data, Groups};
-use cordon::policy::{Policy, Surroundings};
+use cordon::policy::{Files, Policy, Surroundings};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -28,6 +28,17 @@ fn shipped() -> Vec<PathBuf> {
     files
 }
 
+/// Policies that others extend.
+#[derive(Debug)]
+struct Folder;
+
+impl Files for Folder {
+    fn read(&self, path: &str) -> Result<String, String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+        std::fs::read_to_string(folder.join(path)).map_err(|error| error.to_string())
+    }
+}
+
 fn load(path: &Path) -> Policy {
     let around = Surroundings {
         data: &DATA,
@@ -35,13 +46,13 @@ fn load(path: &Path) -> Policy {
     };
     let name = path.file_name().unwrap().to_string_lossy();
     let text = std::fs::read_to_string(path).unwrap();
-    Policy::load(&name, &text, &around).unwrap_or_else(|error| panic!("{error}"))
+    Policy::load_with(&name, &text, &around, &Folder).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
 fn shipped_policies_pass_their_own_tests() {
     let files = shipped();
-    assert!(files.len() >= 3, "{files:?}");
+    assert!(files.len() >= 8, "{files:?}");
     for path in files {
         let results = load(&path).run_tests(&DATA);
         assert!(
@@ -65,5 +76,41 @@ fn nothing_in_the_shipped_policies_is_doubtful() {
     for path in shipped() {
         let doubts: Vec<String> = load(&path).lint().iter().map(ToString::to_string).collect();
         assert_eq!(doubts, [""; 0], "{}", path.display());
+    }
+}
+
+/// Files that the examples of the README name.
+#[derive(Debug)]
+struct Examples;
+
+impl Files for Examples {
+    fn read(&self, path: &str) -> Result<String, String> {
+        match path {
+            "lists/ads.txt" => Ok("0.0.0.0 ads.example\n".into()),
+            "lists/drop.txt" => Ok("192.0.2.0/24\n".into()),
+            _ => Err("no such file".into()),
+        }
+    }
+}
+
+#[test]
+fn every_example_of_the_readme_loads_and_passes_its_tests() {
+    let readme = include_str!("../policies/README.md");
+    let around = Surroundings {
+        data: &DATA,
+        groups: &GROUPS,
+    };
+    let examples: Vec<&str> = readme
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(examples.len() >= 9, "{}", examples.len());
+    for example in examples {
+        let policy = Policy::load_with("README.md", example, &around, &Examples)
+            .unwrap_or_else(|error| panic!("{error}\n{example}"));
+        for result in policy.run_tests(&DATA) {
+            assert!(result.passed, "{result:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use cordon::jurisdiction::{
     Special,
 };
 use cordon::policy::{
-    Decision, Evidence, Facts, Name, Opening, Origin, Policy, Source, Surroundings, Verdict,
+    Decision, Evidence, Facts, Files, Name, Opening, Origin, Policy, Source, Surroundings, Verdict,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -63,6 +63,7 @@ struct Rule {
     unknown_blocks: bool,
     in_flow: bool,
     until: Option<u64>,
+    locked: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -121,18 +122,22 @@ fn rule() -> impl Strategy<Value = Rule> {
         any::<bool>(),
         prop::bool::weighted(0.2),
         option::weighted(0.2, select(&[100u64, 200][..])),
+        any::<bool>(),
     )
-        .prop_map(|(mut keys, action, unknown_blocks, in_flow, until)| {
-            keys.sort_by_key(|(key, negate)| (key.name(), *negate));
-            keys.dedup_by_key(|(key, negate)| (key.name(), *negate));
-            Rule {
-                keys,
-                action,
-                unknown_blocks,
-                in_flow,
-                until,
-            }
-        })
+        .prop_map(
+            |(mut keys, action, unknown_blocks, in_flow, until, locked)| {
+                keys.sort_by_key(|(key, negate)| (key.name(), *negate));
+                keys.dedup_by_key(|(key, negate)| (key.name(), *negate));
+                Rule {
+                    keys,
+                    action,
+                    unknown_blocks,
+                    in_flow,
+                    until,
+                    locked,
+                }
+            },
+        )
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -218,10 +223,15 @@ impl Key {
 }
 
 fn text(rules: &[Rule], default: &str, more: &str) -> String {
-    let mut text = format!(
-        "version = 1\n{more}\n[default]\naction = \"{default}\"\n[exits]\nse = {{ kind = \"wireguard\", profile = \"se\" }}\n"
-    );
-    for (number, rule) in rules.iter().enumerate() {
+    let exits = "[exits]\nse = { kind = \"wireguard\", profile = \"se\" }\n";
+    let head = format!("version = 1\n{more}\n[default]\naction = \"{default}\"\n{exits}");
+    head + &written(rules, 0)
+}
+
+/// The rules, called r`first` and so on.
+fn written(rules: &[Rule], first: usize) -> String {
+    let mut text = String::new();
+    for (number, rule) in (first..).zip(rules) {
         let _ = writeln!(
             text,
             "[[rule]]\nid = \"r{number}\"\naction = \"{}\"",
@@ -239,6 +249,9 @@ fn text(rules: &[Rule], default: &str, more: &str) -> String {
         if rule.in_flow {
             text += "evidence = \"sni\"\n";
         }
+        if rule.locked {
+            text += "locked = true\n";
+        }
         if let Some(until) = rule.until {
             let minutes = until / 60;
             let seconds = until % 60;
@@ -251,12 +264,27 @@ fn text(rules: &[Rule], default: &str, more: &str) -> String {
     text
 }
 
+/// A policy may extend the one that stands beside it as `base`.
+#[derive(Debug)]
+struct Base(String);
+
+impl Files for Base {
+    fn read(&self, _path: &str) -> Result<String, String> {
+        Ok(self.0.clone())
+    }
+}
+
 fn load(text: &str) -> Policy {
+    load_over("", text)
+}
+
+fn load_over(base: &str, text: &str) -> Policy {
     let around = Surroundings {
         data: &DATA,
         groups: &GROUPS,
     };
-    Policy::load("p", text, &around).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    Policy::load_with("p", text, &around, &Base(base.into()))
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 fn set(codes: &[&str]) -> CountrySet {
@@ -588,7 +616,7 @@ proptest! {
 
     #[test]
     fn explain_decides_as_decide_does_and_its_trace_ends_with_the_rule(
-        rules in vec(rule(), 0..6), case in case(),
+        rules in vec(rule(), 0..40), case in case(),
     ) {
         let policy = load(&text(&rules, "block", ""));
         let decision = case.decide(&policy);
@@ -675,6 +703,36 @@ proptest! {
         let again = load(&printed);
         prop_assert_eq!(again.to_string(), printed);
         prop_assert_eq!(case.decide(&again), case.decide(&policy));
+    }
+
+    #[test]
+    fn inheritance_cannot_relax_a_locked_rule(
+        inherited in vec(rule(), 0..6), own in vec(rule(), 0..4), default in select(&["allow", "block"][..]),
+        mode in select(&["observe", "enforce"][..]), on_unknown in select(&["allow", "block"][..]), case in case(),
+    ) {
+        let base = text(&inherited, "block", "");
+        let child = format!(
+            "version = 1\nextends = \"base\"\nmode = \"{mode}\"\n[default]\naction = \"{default}\"\n\
+             on_unknown = \"{on_unknown}\"\n{}",
+            written(&own, inherited.len())
+        );
+        let policy = load_over(&base, &child);
+        // What the locked rules alone say; whatever they do not decide is allowed.
+        let mut floor_rules = inherited;
+        for rule in &mut floor_rules {
+            if !rule.locked {
+                // It can never match: nothing is both.
+                rule.keys = vec![(Key::Proto(vec![6]), false), (Key::Proto(vec![6]), true)];
+            }
+        }
+        let floor = load(&text(&floor_rules, "allow", ""));
+        let wanted = case.decide(&floor);
+        if let Origin::Rule(_) = wanted.origin {
+            let decision = case.decide(&policy);
+            prop_assert_eq!(decision.verdict.name(), wanted.verdict.name());
+            prop_assert_eq!(policy.rule_id(decision.origin), floor.rule_id(wanted.origin));
+            prop_assert_eq!(decision.unknown, wanted.unknown);
+        }
     }
 
     #[test]

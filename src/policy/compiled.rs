@@ -55,7 +55,7 @@ pub(super) struct Default {
 }
 
 /// What a rule does when it fires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Effect {
     Allow,
     Block(Reply),
@@ -63,7 +63,7 @@ pub(super) enum Effect {
 }
 
 /// What a block rule does when it cannot tell whether it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum OnUnknown {
     /// It fires.
     Block,
@@ -72,7 +72,7 @@ pub(super) enum OnUnknown {
 }
 
 /// Whether a rule only records what it would have done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Observe {
     Never,
     /// Before this time, in seconds since the Unix epoch.

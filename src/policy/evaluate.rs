@@ -33,7 +33,7 @@ impl Asked {
 }
 
 /// Which names a rule believes (`evidence`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Demand {
     /// All; those in the flow before those of DNS answers.
     #[default]

@@ -304,7 +304,7 @@ impl<'f> Changed<'f> {
         self.make_global();
         let address = &mut self.facts.address;
         if key != Key::OperatorCountry {
-            resolve::locate(address, Some(country));
+            resolve::locate(address, &[country]);
         }
         if key != Key::Country {
             address.operator_country = Some(country);

@@ -34,7 +34,8 @@ const EVIDENCE: [(&str, Evidence); 4] = [
 pub(super) struct Given {
     names: Vec<Box<str>>,
     evidence: Option<Evidence>,
-    country: Option<Option<Country>>,
+    /// Where sources locate it; none if that is unknown.
+    countries: Option<Vec<Country>>,
     operator: Option<Option<OperatorId>>,
     operator_country: Option<Option<Country>>,
     asn: Option<Asn>,
@@ -53,7 +54,9 @@ impl Given {
             evidence: fields
                 .get("evidence")
                 .and_then(|node| node.word(&EVIDENCE, reader)),
-            country: fields.get("country").and_then(|node| country(node, reader)),
+            countries: fields
+                .get("country")
+                .and_then(|node| countries(node, reader)),
             operator: fields.get("operator").and_then(|node| {
                 let text = node.string(reader)?;
                 if text == "unknown" {
@@ -90,7 +93,7 @@ impl Given {
     }
 
     pub(super) fn apply(&self, address: &mut AddressFacts) {
-        let states_a_fact = self.country.is_some()
+        let states_a_fact = self.countries.is_some()
             || self.operator.is_some()
             || self.operator_country.is_some()
             || self.asn.is_some()
@@ -99,8 +102,8 @@ impl Given {
             // A documentation address may then stand for any on the internet.
             address.special = None;
         }
-        if let Some(country) = self.country {
-            resolve::locate(address, country);
+        if let Some(countries) = &self.countries {
+            resolve::locate(address, countries);
         }
         if let Some(operator) = self.operator {
             address.operator = operator;
@@ -126,6 +129,13 @@ fn names(node: Node<'_>, reader: &mut Reader<'_>) -> Vec<Box<str>> {
         accept(name, member, reader).map(Into::into)
     });
     read.collect()
+}
+
+/// What sources say, each a code; or `unknown`.
+fn countries(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Vec<Country>> {
+    let members = node.members().into_iter();
+    let read: Option<Vec<Option<Country>>> = members.map(|one| country(one, reader)).collect();
+    Some(read?.into_iter().flatten().collect())
 }
 
 /// A country code, or `unknown`.

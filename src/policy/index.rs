@@ -3,11 +3,12 @@
 //! Rules that do not come up would have come out as *no*, which has no effect on a decision; those that do are evaluated
 //! in full. Rules without a selective condition always come up.
 
+use super::compiled::{Effect, Observe, OnUnknown, Rule};
 use super::condition::{Condition, Test};
 use super::evaluate::{Demand, Seen};
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -31,7 +32,12 @@ pub(super) struct Index {
     until_named: Vec<u16>,
     /// The others: only a name that the flow shows settles them.
     until_shown: Vec<u16>,
+    /// Rules that ask for nothing but a name come out alike while none is known, so the first of a kind stands for all.
+    kinds: HashSet<Kind, FixedState>,
 }
+
+/// All that matters of a rule whose condition is unknown.
+type Kind = (Effect, OnUnknown, Observe, Demand);
 
 /// How many files one flow may come up in; with more, all rules are asked.
 const OPEN: usize = 24;
@@ -50,14 +56,8 @@ pub(super) struct Candidates<'i> {
 
 impl Index {
     /// Files a rule; rules come in order.
-    pub(super) fn file(
-        &mut self,
-        rule: u16,
-        conditions: &[Condition],
-        stops: bool,
-        demand: Demand,
-    ) {
-        self.rules = self.rules.max(rule.saturating_add(1));
+    pub(super) fn file(&mut self, number: u16, rule: &Rule, conditions: &[Condition]) {
+        self.rules = self.rules.max(number.saturating_add(1));
         let best = conditions
             .iter()
             .filter(|condition| !condition.negate)
@@ -67,18 +67,22 @@ impl Index {
         match best.map(|(_, test)| test) {
             Some(Test::Domain(sets)) => {
                 for set in sets.iter() {
-                    let number = set.number();
-                    if self.sets.len() <= number {
-                        self.sets.resize_with(number + 1, Vec::new);
+                    let place = set.number();
+                    if self.sets.len() <= place {
+                        self.sets.resize_with(place + 1, Vec::new);
                     }
-                    if let Some(file) = self.sets.get_mut(number) {
-                        push(file, rule);
+                    if let Some(file) = self.sets.get_mut(place) {
+                        push(file, number);
                     }
                 }
-                if stops && demand == Demand::Any {
-                    self.until_named.push(rule);
+                let kind = (rule.effect, rule.on_unknown, rule.observe, rule.evidence);
+                if conditions.len() == 1 && !self.kinds.insert(kind) {
+                    return;
+                }
+                if rule.effect.stops() && rule.evidence == Demand::Any {
+                    self.until_named.push(number);
                 } else {
-                    self.until_shown.push(rule);
+                    self.until_shown.push(number);
                 }
             }
             Some(Test::Ip(networks)) => {
@@ -86,27 +90,27 @@ impl Index {
                     match net {
                         IpNet::V4(net) => {
                             let files = self.v4.entry(net.prefix_len()).or_default();
-                            push(files.entry(net.network().to_bits()).or_default(), rule);
+                            push(files.entry(net.network().to_bits()).or_default(), number);
                         }
                         IpNet::V6(net) => {
                             let files = self.v6.entry(net.prefix_len()).or_default();
-                            push(files.entry(net.network().to_bits()).or_default(), rule);
+                            push(files.entry(net.network().to_bits()).or_default(), number);
                         }
                     }
                 }
             }
-            Some(Test::Asn(numbers)) => {
-                for asn in numbers.iter() {
-                    push(self.asns.entry(*asn).or_default(), rule);
+            Some(Test::Asn(asns)) => {
+                for asn in asns.iter() {
+                    push(self.asns.entry(*asn).or_default(), number);
                 }
-                self.all_asns.push(rule);
+                self.all_asns.push(number);
             }
             Some(Test::Port(ranges)) => {
                 for port in ranges.iter().flat_map(|(first, last)| *first..=*last) {
-                    push(self.ports.entry(port).or_default(), rule);
+                    push(self.ports.entry(port).or_default(), number);
                 }
             }
-            _ => self.always.push(rule),
+            _ => self.always.push(number),
         }
     }
 
@@ -213,16 +217,16 @@ impl Iterator for Candidates<'_> {
 /// How few flows a test lets through, by experience; 0 for one under which rules are not filed.
 fn selectivity(test: &Test) -> u8 {
     match test {
-        Test::Domain(_) => 4,
+        Test::Domain(_) => 2,
         Test::Ip(networks) => {
             let prefixes = networks.iter().flat_map(|networks| networks.prefixes());
             if prefixes.take(COPIES + 1).count() <= COPIES {
-                3
+                4
             } else {
                 0
             }
         }
-        Test::Asn(_) => 2,
+        Test::Asn(_) => 3,
         Test::Port(ranges) => {
             let ports = ranges.iter().flat_map(|(first, last)| *first..=*last);
             u8::from(ports.take(COPIES + 1).count() <= COPIES)

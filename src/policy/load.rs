@@ -287,7 +287,7 @@ fn finish(draft: Draft<'_>, unit: Unit) -> Policy {
             written.push(text);
         }
         let own = conditions.get(start..).unwrap_or_default();
-        index.file(number, own, rule.effect.stops(), rule.evidence);
+        index.file(number, &rule, own);
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         rule.conditions = place(start)..place(conditions.len());
         rules.push(rule);

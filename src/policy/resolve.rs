@@ -43,13 +43,14 @@ pub(super) fn operator_id(data: &Data, operator: OperatorId) -> &str {
     data.operator(operator).map_or("", |operator| &operator.id)
 }
 
-/// Places an address in a country, as if one source said so; or in none.
-pub(super) fn locate(address: &mut AddressFacts, country: Option<Country>) {
-    address.country = country;
-    address.located = country.into_iter().collect();
-    address.confidence = match country {
-        Some(_) => Confidence::Single,
-        None => Confidence::None,
+/// Places an address in countries, as if one source said each; or in none.
+pub(super) fn locate(address: &mut AddressFacts, countries: &[Country]) {
+    address.country = countries.first().copied();
+    address.located = countries.iter().copied().collect();
+    address.confidence = match countries {
+        [] => Confidence::None,
+        [_] => Confidence::Single,
+        _ => Confidence::Contested,
     };
 }
 
