@@ -51,9 +51,9 @@ pub(super) struct Voice {
 /// The merged tables.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    pub(super) v4: Table<u32>,
+    pub(super) v4: Table<u32, 8>,
     /// By the upper 64 bits. [`FINE`] says that the rest decides, in `fine`.
-    pub(super) v6: Table<u64>,
+    pub(super) v6: Table<u64, 5>,
     pub(super) fine: Vec<(u128, u32)>,
     pub(super) records: Vec<Record>,
     pub(super) places: Vec<Place>,
@@ -72,10 +72,15 @@ impl Compiled {
     /// Merges sources, of which earlier ones count first where only one can, with what the operator file says.
     pub(super) fn new(sources: &[Source], operators: &Operators) -> Result<Self, BadData> {
         let mut merge = Merge::new(sources, operators);
-        let mut v4 = Table::new();
-        // Columns of the family stay below 2^32.
-        merge.family(Family::V4, |start, record| v4.push(start as u32, record))?;
-        let mut v6 = Ranges64::new();
+        let (mut starts, mut values) = (Vec::new(), Vec::new());
+        merge.family(Family::V4, |start, record| {
+            // Columns of the family stay below 2^32.
+            starts.push(start as u32);
+            values.push(record);
+        })?;
+        let v4 = Table::new(&starts, &values);
+        drop((starts, values));
+        let mut v6 = Ranges64::default();
         merge.family(Family::V6, |start, record| v6.push(start, record))?;
         let (v6, fine) = v6.finish();
         let Merge {
@@ -87,7 +92,7 @@ impl Compiled {
             ..
         } = merge;
         Ok(Self {
-            v4: v4.finish(),
+            v4,
             v6,
             fine,
             records,
@@ -465,58 +470,58 @@ fn as_countries(sources: &[Source]) -> Result<Vec<AsCountries>, BadData> {
 }
 
 /// Ranges by the upper half of their start, and those that begin within a /64 apart.
+#[derive(Default)]
 struct Ranges64 {
-    upper: Table<u64>,
+    starts: Vec<u64>,
+    values: Vec<u32>,
     fine: Vec<(u128, u32)>,
     /// What holds at the end of what came in.
     holds: u32,
 }
 
 impl Ranges64 {
-    fn new() -> Self {
-        Self {
-            upper: Table::new(),
-            fine: Vec::new(),
-            holds: 0,
-        }
-    }
-
     fn push(&mut self, start: u128, record: u32) {
         let (upper, lower) = ((start >> 64) as u64, start as u64);
         self.leave_fine(upper, lower == 0);
         if lower == 0 {
-            self.upper.push(upper, record);
+            self.starts.push(upper);
+            self.values.push(record);
         } else {
-            let last = self.upper.last().filter(|(last, _)| *last == upper);
-            if last.is_none_or(|(_, value)| value != FINE) {
-                let before = last.map_or(self.holds, |(_, value)| value);
-                self.fine.push((u128::from(upper) << 64, before));
-            }
-            match last {
-                Some(_) => self.upper.set_last(FINE),
-                None => self.upper.push(upper, FINE),
-            }
+            self.enter_fine(upper);
             self.fine.push((start, record));
         }
         self.holds = record;
     }
 
-    /// Behind a /64 that has ranges within, what held at its end goes on, unless something `begins` right there.
-    fn leave_fine(&mut self, upper: u64, begins: bool) {
-        let Some((last, FINE)) = self.upper.last() else {
-            return;
-        };
-        if let Some(behind) = last
-            .checked_add(1)
-            .filter(|behind| *behind < upper || (*behind == upper && !begins))
-        {
-            self.upper.push(behind, self.holds);
+    /// From now on ranges begin within the /64 with this upper half.
+    fn enter_fine(&mut self, upper: u64) {
+        if self.starts.last() != Some(&upper) {
+            self.starts.push(upper);
+            self.values.push(self.holds);
+        }
+        if let Some(value) = self.values.last_mut().filter(|value| **value != FINE) {
+            self.fine.push((u128::from(upper) << 64, *value));
+            *value = FINE;
         }
     }
 
-    fn finish(mut self) -> (Table<u64>, Vec<(u128, u32)>) {
+    /// Behind a /64 that has ranges within, what held at its end goes on, unless something `begins` right there.
+    fn leave_fine(&mut self, upper: u64, begins: bool) {
+        if self.values.last() != Some(&FINE) {
+            return;
+        }
+        let behind = self.starts.last().and_then(|last| last.checked_add(1));
+        if let Some(behind) =
+            behind.filter(|behind| *behind < upper || (*behind == upper && !begins))
+        {
+            self.starts.push(behind);
+            self.values.push(self.holds);
+        }
+    }
+
+    fn finish(mut self) -> (Table<u64, 5>, Vec<(u128, u32)>) {
         self.leave_fine(u64::MAX, false);
         self.fine.shrink_to_fit();
-        (self.upper.finish(), self.fine)
+        (Table::new(&self.starts, &self.values), self.fine)
     }
 }
