@@ -10,6 +10,8 @@
 
 #[path = "bodies/fragment.rs"]
 mod fragment;
+#[path = "bodies/jurisdiction.rs"]
+mod jurisdiction;
 #[path = "bodies/packet.rs"]
 mod packet;
 
@@ -17,4 +19,8 @@ mod packet;
 pub(crate) type Body = fn(&[u8]);
 
 /// All targets; each has its corpus in `corpus/<name>/`.
-pub(crate) const TARGETS: &[(&str, Body)] = &[("packet", packet::run), ("fragment", fragment::run)];
+pub(crate) const TARGETS: &[(&str, Body)] = &[
+    ("packet", packet::run),
+    ("fragment", fragment::run),
+    ("jurisdiction", jurisdiction::run),
+];
