@@ -1,11 +1,13 @@
 //! All sources, merged into one table of ranges.
 
 use super::column::{Column, ColumnSteps, Fact};
+use super::fine::{FINE, Ranges64};
 use super::operators::Operators;
+use super::place::{Place, Voice, anycast};
 use super::rows::{Family, Step};
 use super::source::Source;
 use super::table::Table;
-use super::{Anycast, Asn, BadData, Confidence, Country, FewCountries, OperatorId};
+use super::{Anycast, Asn, BadData, Confidence, Country, OperatorId};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -28,26 +30,6 @@ pub(super) struct Record {
     pub(super) wide: bool,
 }
 
-/// What the sources say about the ranges of one combination of answers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    country: Option<Country>,
-    registered: Option<Country>,
-    confidence: Confidence,
-    anycast: u8,
-    pub(super) located: FewCountries,
-    pub(super) registered_in: FewCountries,
-    /// By the second and later sources that speak about origins.
-    pub(super) asn: Asn,
-}
-
-/// Which source gave a column of answers, and about what.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Voice {
-    pub(super) source: usize,
-    pub(super) fact: Fact,
-}
-
 /// The merged tables.
 #[derive(Debug)]
 pub(super) struct Compiled {
@@ -64,9 +46,6 @@ pub(super) struct Compiled {
     /// The source behind [`Record::asn`].
     pub(super) first_origin: Option<usize>,
 }
-
-/// Stands in the table by upper halves where ranges are finer than /64.
-pub(super) const FINE: u32 = u32::MAX;
 
 impl Compiled {
     /// Merges sources, of which earlier ones count first where only one can, with what the operator file says.
@@ -359,87 +338,6 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// From a column's value.
-pub(super) fn anycast(value: u32) -> Anycast {
-    match value {
-        1 => Anycast::Yes,
-        2 => Anycast::No,
-        _ => Anycast::Unknown,
-    }
-}
-
-impl Place {
-    fn new(voices: &[Voice], answers: &[u32]) -> Self {
-        let mut place = Self {
-            country: None,
-            registered: None,
-            confidence: Confidence::None,
-            anycast: 0,
-            located: FewCountries::of(None),
-            registered_in: FewCountries::of(None),
-            asn: 0,
-        };
-        let mut locations = Vec::new();
-        let mut all = Vec::new();
-        for (voice, &answer) in voices.iter().zip(answers) {
-            let country = Country::from_number(answer);
-            match (voice.fact, country) {
-                (Fact::Location, Some(country)) => {
-                    place.located.insert(country);
-                    locations.push(country);
-                    all.push(country);
-                }
-                (Fact::Registration, Some(country)) => {
-                    place.registered_in.insert(country);
-                    place.registered = place.registered.or(Some(country));
-                    all.push(country);
-                }
-                (Fact::Origin, _) if place.asn == 0 => place.asn = answer,
-                // One source that knows of many places outweighs any that sees one.
-                (Fact::Anycast, _) if answer == 1 || place.anycast == 0 => {
-                    place.anycast = answer as u8
-                }
-                (
-                    Fact::Location
-                    | Fact::Registration
-                    | Fact::Origin
-                    | Fact::Anycast
-                    | Fact::AsCountry
-                    | Fact::Operator,
-                    _,
-                ) => {}
-            }
-        }
-        place.country = most_named(&locations);
-        place.confidence = confidence(&all);
-        place
-    }
-}
-
-/// The country named most often; of equally many, the one named first.
-fn most_named(countries: &[Country]) -> Option<Country> {
-    let count = |country: &Country| countries.iter().filter(|other| *other == country).count();
-    // `max_by_key` takes the last of equals.
-    countries
-        .iter()
-        .rev()
-        .max_by_key(|country| count(country))
-        .copied()
-}
-
-fn confidence(answers: &[Country]) -> Confidence {
-    let most = most_named(answers).map_or(0, |most| {
-        answers.iter().filter(|answer| **answer == most).count()
-    });
-    match (answers.len(), most) {
-        (0, _) => Confidence::None,
-        (1, _) => Confidence::Single,
-        (all, most) if most == all => Confidence::Unanimous,
-        (all, most) if most * 2 > all => Confidence::Majority,
-        _ => Confidence::Contested,
-    }
-}
-
 /// Where autonomous systems are registered, as steps over their numbers.
 struct AsCountries(Vec<(Asn, Option<Country>)>);
 
@@ -467,61 +365,4 @@ fn as_countries(sources: &[Source]) -> Result<Vec<AsCountries>, BadData> {
         tables.push(AsCountries(table));
     }
     Ok(tables)
-}
-
-/// Ranges by the upper half of their start, and those that begin within a /64 apart.
-#[derive(Default)]
-struct Ranges64 {
-    starts: Vec<u64>,
-    values: Vec<u32>,
-    fine: Vec<(u128, u32)>,
-    /// What holds at the end of what came in.
-    holds: u32,
-}
-
-impl Ranges64 {
-    fn push(&mut self, start: u128, record: u32) {
-        let (upper, lower) = ((start >> 64) as u64, start as u64);
-        self.leave_fine(upper, lower == 0);
-        if lower == 0 {
-            self.starts.push(upper);
-            self.values.push(record);
-        } else {
-            self.enter_fine(upper);
-            self.fine.push((start, record));
-        }
-        self.holds = record;
-    }
-
-    /// From now on ranges begin within the /64 with this upper half.
-    fn enter_fine(&mut self, upper: u64) {
-        if self.starts.last() != Some(&upper) {
-            self.starts.push(upper);
-            self.values.push(self.holds);
-        }
-        if let Some(value) = self.values.last_mut().filter(|value| **value != FINE) {
-            self.fine.push((u128::from(upper) << 64, *value));
-            *value = FINE;
-        }
-    }
-
-    /// Behind a /64 that has ranges within, what held at its end goes on, unless something `begins` right there.
-    fn leave_fine(&mut self, upper: u64, begins: bool) {
-        if self.values.last() != Some(&FINE) {
-            return;
-        }
-        let behind = self.starts.last().and_then(|last| last.checked_add(1));
-        if let Some(behind) =
-            behind.filter(|behind| *behind < upper || (*behind == upper && !begins))
-        {
-            self.starts.push(behind);
-            self.values.push(self.holds);
-        }
-    }
-
-    fn finish(mut self) -> (Table<u64, 5>, Vec<(u128, u32)>) {
-        self.leave_fine(u64::MAX, false);
-        self.fine.shrink_to_fit();
-        (Table::new(&self.starts, &self.values), self.fine)
-    }
 }

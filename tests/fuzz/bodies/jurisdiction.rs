@@ -2,7 +2,7 @@
 
 use cordon::jurisdiction::{Data, Format, Groups, Label, Operators, Source};
 
-pub(super) fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Some((&kind, bytes)) = data.split_first() else {
         return;
     };
