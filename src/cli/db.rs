@@ -8,6 +8,7 @@ use crate::jurisdiction::{Family, Freshness, SourceInfo};
 use crate::time::Time;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -128,37 +129,41 @@ impl<'a> Line<'a> {
 }
 
 fn status(args: &Show) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
     let now = db::now();
     let loaded = db::load(&settings(args.config.as_deref())?, now)?;
     let data = &loaded.data;
     for source in data.sources() {
         let line = Line::new(source, now);
         if args.json {
-            println!("{}", serde_json::to_string(&line)?);
+            writeln!(out, "{}", serde_json::to_string(&line)?)?;
             continue;
         }
-        println!(
+        writeln!(
+            out,
             "{:<24}built {}, {} days ago ({})",
             line.name, line.built, line.age_days, line.freshness
-        );
-        println!(
+        )?;
+        writeln!(
+            out,
             "{:<24}{}: {} IPv4 and {} IPv6 ranges",
             "",
             line.facts.join(", "),
             line.v4,
             line.v6
-        );
-        println!("{:<24}{}; {}", "", line.licence, line.attribution);
+        )?;
+        writeln!(out, "{:<24}{}; {}", "", line.licence, line.attribution)?;
     }
     if !args.json {
         let (v4, v6, bytes) = data.size();
         let (operators, groups) = (data.operators().len(), loaded.groups.iter().count());
-        println!(
+        writeln!(
+            out,
             "\ndata version {}: {v4} IPv4 and {v6} IPv6 ranges in {} KiB",
             data.version(),
             bytes / 1024
-        );
-        println!("{operators} operators, {groups} groups of countries");
+        )?;
+        writeln!(out, "{operators} operators, {groups} groups of countries")?;
     }
     warn(&loaded.warnings);
     Ok(ExitCode::SUCCESS)
@@ -172,13 +177,15 @@ pub(super) fn warn(warnings: &[String]) {
 }
 
 fn update(args: &Update) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
     let settings = settings(args.config.as_deref())?;
     let sources = settings.sources()?;
     let chosen = choose(&sources, &args.names)?;
     if chosen.is_empty() {
-        println!(
+        writeln!(
+            out,
             "no source is configured that could be fetched: nothing is fetched without consent; see `cordon db presets`"
-        );
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     let client = Client::new(&settings)?;
@@ -202,11 +209,12 @@ fn update(args: &Update) -> Result<ExitCode> {
                     outcome.source.len(Family::V4),
                     outcome.source.len(Family::V6),
                 );
-                println!(
+                writeln!(
+                    out,
                     "{}: {what}, built {}, {v4} IPv4 and {v6} IPv6 ranges",
                     source.name,
                     meta.built_on()
-                );
+                )?;
             }
             Err(error) => {
                 failed = true;
@@ -238,6 +246,7 @@ fn choose<'a>(sources: &'a [Configured], names: &[String]) -> Result<Vec<&'a Con
 }
 
 fn rollback(args: &Rollback) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
     let settings = settings(args.config.as_deref())?;
     for name in &args.names {
         if !settings
@@ -248,15 +257,17 @@ fn rollback(args: &Rollback) -> Result<ExitCode> {
             bail!("no source “{name}” is configured");
         }
         let source = db::rollback(&settings.directory, name).with_context(|| name.clone())?;
-        println!(
+        writeln!(
+            out,
             "{name}: back to what was built {}",
             source.meta().built_on()
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn presets(args: &Show) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
     for preset in db::presets()? {
         let from: Vec<String> = match preset.url.is_empty() {
             true => preset
@@ -271,17 +282,18 @@ fn presets(args: &Show) -> Result<ExitCode> {
                 "name": preset.name, "from": from, "licence": preset.licence, "attribution": preset.attribution,
                 "note": preset.note,
             });
-            println!("{line}");
+            writeln!(out, "{line}")?;
             continue;
         }
-        println!("{:<24}{}", preset.name, from.join(" "));
-        println!("{:<24}{}; {}", "", preset.licence, preset.attribution);
-        println!("{:<24}{}", "", preset.note);
+        writeln!(out, "{:<24}{}", preset.name, from.join(" "))?;
+        writeln!(out, "{:<24}{}; {}", "", preset.licence, preset.attribution)?;
+        writeln!(out, "{:<24}{}", "", preset.note)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn groups(args: &Show) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
     let loaded = db::load(&settings(args.config.as_deref())?, db::now())?;
     for group in loaded.groups.iter() {
         let members: Vec<String> = group.members.iter().map(ToString::to_string).collect();
@@ -290,18 +302,22 @@ fn groups(args: &Show) -> Result<ExitCode> {
                 "name": group.name, "title": group.title, "members": members, "source": group.source,
                 "as_of": group.as_of, "note": group.note,
             });
-            println!("{line}");
+            writeln!(out, "{line}")?;
             continue;
         }
-        println!("@{:<27}{}", group.name, group.title);
-        println!("{:<28}{}", "", members.join(" "));
-        println!(
+        writeln!(out, "@{:<27}{}", group.name, group.title)?;
+        writeln!(out, "{:<28}{}", "", members.join(" "))?;
+        writeln!(
+            out,
             "{:<28}{} (as of {}). {}",
             "", group.source, group.as_of, group.note
-        );
+        )?;
     }
     if !args.json {
-        println!("\nMemberships change, and none of this is legal advice.");
+        writeln!(
+            out,
+            "\nMemberships change, and none of this is legal advice."
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,6 +17,7 @@ mod tests;
 use crate::jurisdiction::{Data, Fact, Freshness, Groups, Label, Operators, Source, SourceInfo};
 use crate::time::Time;
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -72,11 +73,7 @@ pub fn load(settings: &Settings, now: Time) -> Result<Loaded> {
         )
     })?;
     let data = Data::compile(sources, operators).context("the data cannot be used")?;
-    warnings.extend(
-        data.sources()
-            .iter()
-            .filter_map(|source| age_warning(source, now)),
-    );
+    warnings.extend(age_warnings(data.sources(), now));
     Ok(Loaded {
         data,
         groups,
@@ -92,27 +89,33 @@ pub fn now() -> Time {
     Time::from_secs(since.as_secs())
 }
 
-/// One sentence if a source is so old that decisions may be wrong.
-pub fn age_warning(source: &SourceInfo, now: Time) -> Option<String> {
+/// One sentence for all sources of one day that are so old that decisions may be wrong.
+pub fn age_warnings(sources: &[SourceInfo], now: Time) -> Vec<String> {
     let about_addresses =
         |fact: &Fact| matches!(fact, Fact::Location | Fact::Registration | Fact::Origin);
-    if !source.facts.iter().any(about_addresses) {
-        return None;
+    let mut by_day: BTreeMap<(u64, String), Vec<&str>> = BTreeMap::new();
+    for source in sources
+        .iter()
+        .filter(|source| source.facts.iter().any(about_addresses))
+    {
+        if source.meta.freshness(now) != Freshness::Fresh {
+            let day = (
+                source.meta.age(now).as_secs() / 86_400,
+                source.meta.built_on(),
+            );
+            by_day.entry(day).or_default().push(&source.meta.name);
+        }
     }
-    let meta = &source.meta;
-    let days = meta.age(now).as_secs() / 86_400;
-    let what = format!(
-        "{} was built on {}, {days} days ago",
-        meta.name,
-        meta.built_on()
-    );
-    match meta.freshness(now) {
-        Freshness::Fresh => None,
-        Freshness::Old => Some(format!("{what}: addresses have changed hands since")),
-        Freshness::Stale => Some(format!(
-            "{what}: IT IS OUT OF DATE, and what it says of many addresses is no longer true; see `cordon db update`"
-        )),
-    }
+    let warning = |((days, date), names): ((u64, String), Vec<&str>)| {
+        let what = format!("{} was built on {date}, {days} days ago", names.join(", "));
+        match days {
+            0..=90 => format!("{what}: addresses have changed hands since"),
+            _ => format!(
+                "{what}: IT IS OUT OF DATE, much of what it says is no longer true; see `cordon db update`"
+            ),
+        }
+    };
+    by_day.into_iter().map(warning).collect()
 }
 
 /// A source from its own files, or as it was fetched last; `None` if it never was.

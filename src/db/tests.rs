@@ -1,10 +1,12 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "helpers of tests"
+    clippy::too_many_lines,
+    clippy::redundant_clone,
+    reason = "helpers of tests, and lists of cases, of which the last needs no copy"
 )]
 use super::*;
-use crate::jurisdiction::{Country, Draft, Family, Meta, Ranges, sha256, write_mmdb};
+use crate::jurisdiction::{Country, Draft, Meta, Ranges, sha256, write_mmdb};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -384,7 +386,7 @@ fn files_of_the_user_are_asked_before_the_embedded_tables() {
         loaded
             .warnings
             .iter()
-            .any(|warning| warning.starts_with("geo-whois was built on 2026-06-17"))
+            .any(|warning| warning.contains("geo-whois, rir, asn was built on 2026-06-17"))
     );
     std::fs::write(path("a.mmdb"), b"broken").unwrap();
     let error = format!("{:#}", load(&settings, now()).unwrap_err());
@@ -427,10 +429,18 @@ fn no_preset_is_used_without_being_asked_for() {
 
 #[test]
 fn old_data_warns_and_older_data_warns_loudly() {
-    let data = Data::compile(vec![source("9.0.0.0/8,DE\n", BUILT)], Operators::default()).unwrap();
-    let at = |days: u64| age_warning(&data.sources()[0], Time::from_secs(BUILT + days * 86_400));
-    assert_eq!(at(30), None);
-    assert!(at(31).unwrap().contains("31 days ago"));
-    assert!(at(91).unwrap().contains("OUT OF DATE"));
-    assert_eq!(source("9.0.0.0/8,DE\n", BUILT).len(Family::V4), 3);
+    let sources = vec![
+        source("9.0.0.0/8,DE\n", BUILT),
+        source("9.0.0.0/8,DE\n", BUILT).named("t"),
+    ];
+    let data = Data::compile(sources, Operators::default()).unwrap();
+    let at = |days: u64| age_warnings(data.sources(), Time::from_secs(BUILT + days * 86_400));
+    assert!(at(30).is_empty());
+    assert!(
+        at(31)[0].starts_with("s, t was built on 2026-06-17, 31 days ago"),
+        "{:?}",
+        at(31)
+    );
+    assert!(at(90)[0].contains("changed hands") && at(91)[0].contains("OUT OF DATE"));
+    assert_eq!(at(91).len(), 1);
 }

@@ -1,11 +1,13 @@
 //! All sources, merged into one table of ranges.
 
 use super::column::{Column, ColumnSteps, Fact};
+use super::fine::{FINE, Ranges64};
 use super::operators::Operators;
+use super::place::{Place, Voice, anycast};
 use super::rows::{Family, Step};
 use super::source::Source;
 use super::table::Table;
-use super::{Anycast, Asn, BadData, Confidence, Country, FewCountries, OperatorId};
+use super::{Anycast, Asn, BadData, Confidence, Country, OperatorId};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -28,32 +30,12 @@ pub(super) struct Record {
     pub(super) wide: bool,
 }
 
-/// What the sources say about the ranges of one combination of answers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    country: Option<Country>,
-    registered: Option<Country>,
-    confidence: Confidence,
-    anycast: u8,
-    pub(super) located: FewCountries,
-    pub(super) registered_in: FewCountries,
-    /// By the second and later sources that speak about origins.
-    pub(super) asn: Asn,
-}
-
-/// Which source gave a column of answers, and about what.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Voice {
-    pub(super) source: usize,
-    pub(super) fact: Fact,
-}
-
 /// The merged tables.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    pub(super) v4: Table<u32>,
+    pub(super) v4: Table<u32, 8>,
     /// By the upper 64 bits. [`FINE`] says that the rest decides, in `fine`.
-    pub(super) v6: Table<u64>,
+    pub(super) v6: Table<u64, 5>,
     pub(super) fine: Vec<(u128, u32)>,
     pub(super) records: Vec<Record>,
     pub(super) places: Vec<Place>,
@@ -65,17 +47,19 @@ pub(super) struct Compiled {
     pub(super) first_origin: Option<usize>,
 }
 
-/// Stands in the table by upper halves where ranges are finer than /64.
-pub(super) const FINE: u32 = u32::MAX;
-
 impl Compiled {
     /// Merges sources, of which earlier ones count first where only one can, with what the operator file says.
     pub(super) fn new(sources: &[Source], operators: &Operators) -> Result<Self, BadData> {
         let mut merge = Merge::new(sources, operators);
-        let mut v4 = Table::new();
-        // Columns of the family stay below 2^32.
-        merge.family(Family::V4, |start, record| v4.push(start as u32, record))?;
-        let mut v6 = Ranges64::new();
+        let (mut starts, mut values) = (Vec::new(), Vec::new());
+        merge.family(Family::V4, |start, record| {
+            // Columns of the family stay below 2^32.
+            starts.push(start as u32);
+            values.push(record);
+        })?;
+        let v4 = Table::new(&starts, &values);
+        drop((starts, values));
+        let mut v6 = Ranges64::default();
         merge.family(Family::V6, |start, record| v6.push(start, record))?;
         let (v6, fine) = v6.finish();
         let Merge {
@@ -87,7 +71,7 @@ impl Compiled {
             ..
         } = merge;
         Ok(Self {
-            v4: v4.finish(),
+            v4,
             v6,
             fine,
             records,
@@ -354,87 +338,6 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// From a column's value.
-pub(super) fn anycast(value: u32) -> Anycast {
-    match value {
-        1 => Anycast::Yes,
-        2 => Anycast::No,
-        _ => Anycast::Unknown,
-    }
-}
-
-impl Place {
-    fn new(voices: &[Voice], answers: &[u32]) -> Self {
-        let mut place = Self {
-            country: None,
-            registered: None,
-            confidence: Confidence::None,
-            anycast: 0,
-            located: FewCountries::of(None),
-            registered_in: FewCountries::of(None),
-            asn: 0,
-        };
-        let mut locations = Vec::new();
-        let mut all = Vec::new();
-        for (voice, &answer) in voices.iter().zip(answers) {
-            let country = Country::from_number(answer);
-            match (voice.fact, country) {
-                (Fact::Location, Some(country)) => {
-                    place.located.insert(country);
-                    locations.push(country);
-                    all.push(country);
-                }
-                (Fact::Registration, Some(country)) => {
-                    place.registered_in.insert(country);
-                    place.registered = place.registered.or(Some(country));
-                    all.push(country);
-                }
-                (Fact::Origin, _) if place.asn == 0 => place.asn = answer,
-                // One source that knows of many places outweighs any that sees one.
-                (Fact::Anycast, _) if answer == 1 || place.anycast == 0 => {
-                    place.anycast = answer as u8
-                }
-                (
-                    Fact::Location
-                    | Fact::Registration
-                    | Fact::Origin
-                    | Fact::Anycast
-                    | Fact::AsCountry
-                    | Fact::Operator,
-                    _,
-                ) => {}
-            }
-        }
-        place.country = most_named(&locations);
-        place.confidence = confidence(&all);
-        place
-    }
-}
-
-/// The country named most often; of equally many, the one named first.
-fn most_named(countries: &[Country]) -> Option<Country> {
-    let count = |country: &Country| countries.iter().filter(|other| *other == country).count();
-    // `max_by_key` takes the last of equals.
-    countries
-        .iter()
-        .rev()
-        .max_by_key(|country| count(country))
-        .copied()
-}
-
-fn confidence(answers: &[Country]) -> Confidence {
-    let most = most_named(answers).map_or(0, |most| {
-        answers.iter().filter(|answer| **answer == most).count()
-    });
-    match (answers.len(), most) {
-        (0, _) => Confidence::None,
-        (1, _) => Confidence::Single,
-        (all, most) if most == all => Confidence::Unanimous,
-        (all, most) if most * 2 > all => Confidence::Majority,
-        _ => Confidence::Contested,
-    }
-}
-
 /// Where autonomous systems are registered, as steps over their numbers.
 struct AsCountries(Vec<(Asn, Option<Country>)>);
 
@@ -462,61 +365,4 @@ fn as_countries(sources: &[Source]) -> Result<Vec<AsCountries>, BadData> {
         tables.push(AsCountries(table));
     }
     Ok(tables)
-}
-
-/// Ranges by the upper half of their start, and those that begin within a /64 apart.
-struct Ranges64 {
-    upper: Table<u64>,
-    fine: Vec<(u128, u32)>,
-    /// What holds at the end of what came in.
-    holds: u32,
-}
-
-impl Ranges64 {
-    fn new() -> Self {
-        Self {
-            upper: Table::new(),
-            fine: Vec::new(),
-            holds: 0,
-        }
-    }
-
-    fn push(&mut self, start: u128, record: u32) {
-        let (upper, lower) = ((start >> 64) as u64, start as u64);
-        self.leave_fine(upper, lower == 0);
-        if lower == 0 {
-            self.upper.push(upper, record);
-        } else {
-            let last = self.upper.last().filter(|(last, _)| *last == upper);
-            if last.is_none_or(|(_, value)| value != FINE) {
-                let before = last.map_or(self.holds, |(_, value)| value);
-                self.fine.push((u128::from(upper) << 64, before));
-            }
-            match last {
-                Some(_) => self.upper.set_last(FINE),
-                None => self.upper.push(upper, FINE),
-            }
-            self.fine.push((start, record));
-        }
-        self.holds = record;
-    }
-
-    /// Behind a /64 that has ranges within, what held at its end goes on, unless something `begins` right there.
-    fn leave_fine(&mut self, upper: u64, begins: bool) {
-        let Some((last, FINE)) = self.upper.last() else {
-            return;
-        };
-        if let Some(behind) = last
-            .checked_add(1)
-            .filter(|behind| *behind < upper || (*behind == upper && !begins))
-        {
-            self.upper.push(behind, self.holds);
-        }
-    }
-
-    fn finish(mut self) -> (Table<u64>, Vec<(u128, u32)>) {
-        self.leave_fine(u64::MAX, false);
-        self.fine.shrink_to_fit();
-        (self.upper.finish(), self.fine)
-    }
 }

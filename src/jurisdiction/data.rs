@@ -1,10 +1,11 @@
 //! The loaded tables: one immutable snapshot that answers look-ups.
 
 use super::column::Fact;
-use super::compile::{Compiled, Place, Record, anycast};
+use super::compile::{Compiled, Record};
 use super::names::AsNames;
 use super::operators::{Operator, Operators};
 use super::pack::sha256;
+use super::place::{Place, anycast};
 use super::rows::Family;
 use super::source::{Meta, Source};
 use super::special::{self, Embedding};

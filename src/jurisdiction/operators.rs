@@ -1,14 +1,16 @@
 //! Who operates addresses and names, and where the company that controls them is seated: a curated file, and those of
 //! users beside it.
 
+mod form;
+
 use super::column::{Column, Fact};
 use super::pack::sha256;
 use super::rows::{Family, Row, Step, flatten, number};
 use super::source::{Meta, Source};
 use super::{Asn, BadData, Country, OperatorId};
 use foldhash::fast::RandomState;
+use form::{Anycast, Entry, File, check_claims, check_date, check_domain, check_id, unix_date};
 use ipnet::IpNet;
-use serde::Deserialize;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -51,48 +53,6 @@ pub struct Operators {
     /// All ids, those of later files behind those of earlier ones.
     by_file: Vec<OperatorId>,
     digests: Vec<u8>,
-}
-
-/// A list of anycast prefixes.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Anycast {
-    #[expect(dead_code, reason = "for readers of the file")]
-    name: String,
-    prefix: Vec<IpNet>,
-    #[expect(dead_code, reason = "for readers of the file")]
-    source: String,
-    as_of: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    operator: Vec<Entry>,
-    #[serde(default)]
-    anycast: Vec<Anycast>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    id: String,
-    name: String,
-    seat: Country,
-    parent: Option<String>,
-    #[serde(default)]
-    asn: Vec<Asn>,
-    #[serde(default)]
-    prefix: Vec<IpNet>,
-    #[serde(default)]
-    anycast: Vec<IpNet>,
-    #[serde(default)]
-    domain: Vec<String>,
-    source: String,
-    as_of: String,
-    #[serde(default)]
-    note: String,
 }
 
 impl Operators {
@@ -347,24 +307,6 @@ impl Operators {
     }
 }
 
-/// Within one file nothing may stand twice: one of the two would silently not count.
-fn check_claims(claims: &mut HashMap<String, String>, entry: &Entry) -> Result<(), BadData> {
-    let asns = entry.asn.iter().map(|asn| format!("AS{asn}"));
-    let prefixes = entry.prefix.iter().chain(&entry.anycast);
-    let prefixes = prefixes.map(|prefix| format!("prefix {}", prefix.trunc()));
-    let domains = entry.domain.iter().map(|domain| format!("domain {domain}"));
-    let id = std::iter::once(format!("operator “{}”", entry.id));
-    for claim in id.chain(asns).chain(prefixes).chain(domains) {
-        if let Some(other) = claims.insert(claim.clone(), entry.id.clone()) {
-            let id = &entry.id;
-            return Err(BadData::Entry(format!(
-                "{claim} stands twice in one file: with “{other}” and with “{id}”"
-            )));
-        }
-    }
-    Ok(())
-}
-
 fn row(prefix: IpNet, family: Family, value: u32) -> Option<Row> {
     let (of, first) = number(prefix.network());
     let (_, last) = match prefix {
@@ -374,151 +316,5 @@ fn row(prefix: IpNet, family: Family, value: u32) -> Option<Row> {
     (of == family).then_some(Row { first, last, value })
 }
 
-fn check_id(id: &str) -> Result<(), BadData> {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if !id.is_empty() && id.bytes().all(fits) {
-        return Ok(());
-    }
-    Err(BadData::Entry(format!(
-        "operator id “{id}” may have only a-z, 0-9 and “-”"
-    )))
-}
-
-/// A leading dot is allowed, as policies write domains with one.
-fn check_domain(domain: &str) -> Result<String, BadData> {
-    let bare = domain.strip_prefix('.').unwrap_or(domain);
-    let fits = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
-    };
-    if bare.len() <= 253
-        && bare
-            .split('.')
-            .all(|label| !label.is_empty() && label.bytes().all(fits))
-    {
-        return Ok(bare.to_owned());
-    }
-    Err(BadData::Entry(format!(
-        "“{domain}” is no domain name in lower case (write A-labels for other scripts)"
-    )))
-}
-
-fn check_date(date: &str) -> Result<(), BadData> {
-    match unix_date(date) {
-        Some(_) => Ok(()),
-        None => Err(BadData::Entry(format!(
-            "“{date}” is no date like 2026-06-17"
-        ))),
-    }
-}
-
-/// Midnight UTC of a date, in seconds since the Unix epoch.
-fn unix_date(date: &str) -> Option<u64> {
-    let date: jiff::civil::Date = date.parse().ok()?;
-    let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-    u64::try_from(midnight.timestamp().as_second()).ok()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    fn file(more: &str) -> String {
-        format!(
-            "[[operator]]\nid = \"a\"\nname = \"A\"\nseat = \"CN\"\nsource = \"s\"\nas_of = \"2026-01-01\"\n{more}"
-        )
-    }
-
-    fn refusal(more: &str) -> String {
-        Operators::read(&[&file(more)]).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_shipped_file_claims_nothing_twice_and_rests_on_something() {
-        let operators = Operators::embedded().unwrap();
-        assert!(operators.len() >= 60);
-        let (mut asns, mut domains, mut prefixes) =
-            (HashSet::new(), HashSet::new(), HashSet::new());
-        for (id, operator) in operators.iter() {
-            for asn in &operator.asns {
-                assert!(asns.insert(*asn), "AS{asn} stands twice");
-            }
-            for domain in &operator.domains {
-                assert!(domains.insert(domain.clone()), "{domain} stands twice");
-                assert_eq!(operators.by_name(&format!("www.{domain}")), Some(id));
-            }
-            for prefix in operator.prefixes.iter().chain(&operator.anycast) {
-                assert!(prefixes.insert(*prefix), "{prefix} stands twice");
-                assert_eq!(prefix.trunc(), *prefix, "{prefix} has host bits");
-            }
-            assert!(!operator.source.is_empty(), "{}", operator.id);
-            let tells = operator.asns.len() + operator.domains.len() + operator.prefixes.len();
-            assert!(tells > 0, "{} cannot be recognised", operator.id);
-        }
-        let agora = operators.get(operators.by_id("agora").unwrap()).unwrap();
-        assert_eq!(
-            (agora.seat.to_string().as_str(), agora.asns.as_slice()),
-            ("CN", &[140_899][..])
-        );
-        for name in [
-            "edge.agora.io",
-            "a.agoraio.cn",
-            "agoralab.co",
-            "x.sd-rtn.com",
-        ] {
-            assert_eq!(operators.by_name(name), operators.by_id("agora"), "{name}");
-        }
-        assert_eq!(operators.by_name("notagora.io"), None);
-        assert_eq!(operators.by_name(""), None);
-    }
-
-    #[test]
-    fn a_subsidiary_belongs_to_its_parents() {
-        let operators = Operators::embedded().unwrap();
-        let [github, microsoft, google] =
-            ["github", "microsoft", "google"].map(|id| operators.by_id(id).unwrap());
-        assert!(operators.belongs_to(github, microsoft) && operators.belongs_to(github, github));
-        assert!(!operators.belongs_to(microsoft, github) && !operators.belongs_to(github, google));
-    }
-
-    #[test]
-    fn a_users_file_adds_and_replaces() {
-        let own = "[[operator]]\nid = \"agora\"\nname = \"Mine\"\nseat = \"US\"\nasn = [64500, 13335]\n\
-                   domain = [\".agora.io\"]\nsource = \"me\"\nas_of = \"2026-01-01\"\n";
-        let operators = Operators::with(&[own]).unwrap();
-        let agora = operators.by_id("agora").unwrap();
-        assert_eq!(operators.get(agora).unwrap().name, "Mine");
-        assert_eq!(
-            operators.by_asn(13_335),
-            Some(agora),
-            "the later file wins the number"
-        );
-        assert_eq!(operators.by_asn(140_899), None, "the older entry is gone");
-        assert_eq!(operators.by_name("www.agora.io"), Some(agora));
-    }
-
-    #[test]
-    fn mistakes_are_told_with_their_place() {
-        assert!(
-            refusal("asn = [1]\nasns = [2]\n").contains("line 8"),
-            "{}",
-            refusal("asns = [2]\n")
-        );
-        assert!(refusal("domain = [\"Agora.io\"]\n").contains("Agora.io"));
-        assert!(refusal("domain = [\"\"]\n").contains("no domain"));
-        assert!(refusal("parent = \"b\"\n").contains("“b”, which is not there"));
-        assert!(refusal("parent = \"a\"\n").contains("its own ancestor"));
-        assert!(refusal("prefix = [\"1.2.3.0/33\"]\n").contains("line 7"));
-        assert!(refusal(&file("")).contains("operator “a” stands twice"));
-        let other = file("asn = [7]\n").replace("\"a\"", "\"b\"");
-        assert!(refusal(&format!("asn = [7]\n{other}")).contains("AS7 stands twice"));
-        assert!(
-            Operators::read(&[&file("").replace("CN", "UK")])
-                .unwrap_err()
-                .to_string()
-                .contains("write GB")
-        );
-        assert!(Operators::read(&[&file("").replace("2026-01-01", "x")]).is_err());
-        assert!(Operators::read(&[&file("").replace("\"a\"", "\"A B\"")]).is_err());
-    }
-}
+mod tests;

@@ -3,8 +3,8 @@
 //! Tables are larger than the caches near a core, so what counts is how many memory accesses wait for each other, and
 //! that nothing about them must be guessed: a wrong guess keeps the look-ups behind it from being begun. Hence the
 //! first level by the leading 16 bits, the first starts of blocks and of blocks of blocks, which stay in near caches,
-//! and searches whose number of steps is fixed. Only the block itself is far away; it holds starts and values side by
-//! side.
+//! and searches whose number of steps is fixed. Only the block itself is far away: one cache line, with starts and
+//! values.
 
 /// A key that can be indexed by its leading bits.
 pub(super) trait Key: Copy + Ord {
@@ -38,11 +38,9 @@ impl Key for u64 {
     }
 }
 
-/// Ranges in a block, and blocks under one entry of `seconds`: as many keys of 32 bits as a cache line holds.
-const WIDTH: usize = 16;
-
-/// Halvings that search [`WIDTH`] entries.
-const WITHIN: u32 = 4;
+/// How many of `firsts` share an entry of `seconds`, and the halvings that search them.
+const GROUP: usize = 16;
+const WITHIN: u32 = GROUP.ilog2();
 
 /// Halvings that find a block in a bucket that is not crowded.
 const FEW: u32 = 3;
@@ -50,18 +48,19 @@ const FEW: u32 = 3;
 /// Marks a crowded bucket in `top`.
 const CROWDED: u32 = 1 << 31;
 
-/// Sixteen ranges; behind the last one of a table the highest key fills up.
+/// Some ranges; behind the last one of a table the highest key fills up.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Block<K> {
+struct Block<K, const WIDTH: usize> {
     starts: [K; WIDTH],
     values: [u32; WIDTH],
 }
 
-/// Values by range. Each value holds from its start up to the next one.
+/// Values by range. Each value holds from its start up to the next one. `WIDTH` is how many ranges fill a cache
+/// line.
 #[derive(Debug)]
-pub(super) struct Table<K> {
-    blocks: Vec<Block<K>>,
+pub(super) struct Table<K, const WIDTH: usize> {
+    blocks: Vec<Block<K, WIDTH>>,
     len: usize,
     /// The first start of every block.
     firsts: Vec<K>,
@@ -73,67 +72,29 @@ pub(super) struct Table<K> {
     steps: u32,
 }
 
-impl<K: Key> Table<K> {
-    /// Without ranges. [`Table::finish`] makes it ready for look-ups.
-    pub(super) fn new() -> Self {
-        Self {
-            blocks: Vec::new(),
-            len: 0,
-            firsts: Vec::new(),
-            seconds: Vec::new(),
-            top: Vec::new(),
+impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
+    /// Lays ranges out for look-ups. Starts ascend from the lowest key.
+    pub(super) fn new(starts: &[K], values: &[u32]) -> Self {
+        let blocks: Vec<Block<K, WIDTH>> = starts
+            .chunks(WIDTH)
+            .zip(values.chunks(WIDTH))
+            .map(|(starts, values)| Block::new(starts, values))
+            .collect();
+        let firsts: Vec<K> = starts.iter().step_by(WIDTH).copied().collect();
+        let seconds = firsts.iter().step_by(GROUP).copied().collect();
+        let mut table = Self {
+            blocks,
+            len: starts.len(),
+            firsts,
+            seconds,
+            top: Vec::with_capacity(0x1_0000),
             steps: 0,
-        }
+        };
+        table.index();
+        table
     }
 
-    /// Appends a range. The first must start at the lowest key, all others behind the one before.
-    pub(super) fn push(&mut self, start: K, value: u32) {
-        let place = self.len % WIDTH;
-        if place == 0 {
-            // The rest of the last block must find the same value.
-            self.blocks.push(Block {
-                starts: [K::LAST; WIDTH],
-                values: [value; WIDTH],
-            });
-            self.firsts.push(start);
-        }
-        if let Some(block) = self.blocks.last_mut() {
-            for entry in block.starts.iter_mut().skip(place).take(1) {
-                *entry = start;
-            }
-            block
-                .values
-                .iter_mut()
-                .skip(place)
-                .for_each(|entry| *entry = value);
-        }
-        self.len += 1;
-    }
-
-    /// The range appended last: its start and value.
-    pub(super) fn last(&self) -> Option<(K, u32)> {
-        let place = self.len.checked_sub(1)? % WIDTH;
-        let block = self.blocks.last()?;
-        Some((*block.starts.get(place)?, *block.values.get(place)?))
-    }
-
-    /// Changes the value of the range appended last.
-    pub(super) fn set_last(&mut self, value: u32) {
-        let place = self.len.saturating_sub(1) % WIDTH;
-        if let Some(block) = self.blocks.last_mut() {
-            block
-                .values
-                .iter_mut()
-                .skip(place)
-                .for_each(|entry| *entry = value);
-        }
-    }
-
-    /// Builds the index.
-    pub(super) fn finish(mut self) -> Self {
-        self.blocks.shrink_to_fit();
-        self.firsts.shrink_to_fit();
-        self.seconds = self.firsts.iter().step_by(WIDTH).copied().collect();
+    fn index(&mut self) {
         let last = self.blocks.len().saturating_sub(1);
         let mut low = self.block_at(0, K::floor(0));
         for bucket in 0..=0xffff {
@@ -144,7 +105,7 @@ impl<K: Key> Table<K> {
             let crowded = high - low >= 1 << FEW;
             if crowded {
                 // The distance to the last entry, as a number of bits, is the halvings that reach it.
-                let distance = high / WIDTH - low / WIDTH;
+                let distance = high / GROUP - low / GROUP;
                 self.steps = self.steps.max(usize::BITS - distance.leading_zeros());
             }
             // Numbers of blocks stay far below 2^31: memory ends first.
@@ -152,7 +113,6 @@ impl<K: Key> Table<K> {
                 .push(u32::try_from(low).unwrap_or(0) | if crowded { CROWDED } else { 0 });
             low = high;
         }
-        self
     }
 
     /// The value at a key.
@@ -163,12 +123,17 @@ impl<K: Key> Table<K> {
         let block = if top & CROWDED == 0 {
             halve(&self.firsts, low, FEW, key)
         } else {
-            let second = halve(&self.seconds, low / WIDTH, self.steps, key);
-            halve(&self.firsts, second * WIDTH, WITHIN, key)
+            let second = halve(&self.seconds, low / GROUP, self.steps, key);
+            halve(&self.firsts, second * GROUP, WITHIN, key)
         };
         let block = self.blocks.get(block)?;
-        let place = halve(&block.starts, 0, WITHIN, key);
-        block.values.get(place).copied()
+        // Counting them all needs no guess, and the first always counts.
+        let behind: usize = block
+            .starts
+            .iter()
+            .map(|start| usize::from(*start <= key))
+            .sum();
+        block.values.get(behind.checked_sub(1)?).copied()
     }
 
     /// How many ranges it has.
@@ -178,7 +143,7 @@ impl<K: Key> Table<K> {
 
     /// Bytes it occupies.
     pub(super) fn memory(&self) -> usize {
-        self.blocks.len() * size_of::<Block<K>>()
+        self.blocks.len() * size_of::<Block<K, WIDTH>>()
             + (self.firsts.len() + self.seconds.len()) * size_of::<K>()
             + self.top.len() * size_of::<u32>()
     }
@@ -190,15 +155,39 @@ impl<K: Key> Table<K> {
     }
 }
 
+impl<K: Key, const WIDTH: usize> Block<K, WIDTH> {
+    /// The rest of a block that is not full finds the last value.
+    fn new(starts: &[K], values: &[u32]) -> Self {
+        let rest = values.last().copied().unwrap_or(0);
+        let mut block = Self {
+            starts: [K::LAST; WIDTH],
+            values: [rest; WIDTH],
+        };
+        block
+            .starts
+            .iter_mut()
+            .zip(starts)
+            .for_each(|(to, from)| *to = *from);
+        block
+            .values
+            .iter_mut()
+            .zip(values)
+            .for_each(|(to, from)| *to = *from);
+        block
+    }
+}
+
 /// The last place from `low` on whose key is at or below `key`, if it is fewer than `1 << steps` away. The key at
 /// `low` must be.
 #[inline]
 fn halve<K: Key>(keys: &[K], low: usize, steps: u32, key: K) -> usize {
     let mut place = low;
-    for step in (0..steps).rev() {
+    let mut half = 1 << steps;
+    for _ in 0..steps {
+        half >>= 1;
         // Two statements, so that only the test for the end, which hardly ever fails, becomes a branch.
-        let ahead = keys.get(place + (1 << step)).copied().unwrap_or(K::LAST);
-        place += usize::from(ahead <= key) << step;
+        let ahead = keys.get(place + half).copied().unwrap_or(K::LAST);
+        place = if ahead <= key { place + half } else { place };
     }
     // Only the highest key goes beyond the end.
     place.min(keys.len().saturating_sub(1))
@@ -209,12 +198,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn agrees<K: Key + std::fmt::Debug>(starts: &[K], keys: &[K]) {
-        let mut table = Table::new();
-        for (start, value) in starts.iter().zip(0..) {
-            table.push(*start, value);
-        }
-        let table = table.finish();
+    fn agrees<K: Key + std::fmt::Debug, const WIDTH: usize>(starts: &[K], keys: &[K]) {
+        let values: Vec<u32> = (0..u32::try_from(starts.len()).unwrap()).collect();
+        let table = Table::<K, WIDTH>::new(starts, &values);
         assert_eq!(table.len(), starts.len());
         for key in keys.iter().chain(starts) {
             let plain = starts.partition_point(|start| start <= key) - 1;
@@ -239,24 +225,20 @@ mod tests {
             keys.extend(starts.iter().map(|start| start.wrapping_sub(1)));
             keys.extend(crowded.iter().map(|low| u64::from(crowd) << 48 | (low ^ 0x77)));
             keys.extend([0, u64::MAX]);
-            agrees(&starts, &keys);
+            agrees::<_, 5>(&starts, &keys);
             let narrow = |long: &[u64]| {
                 let mut short: Vec<u32> = long.iter().map(|key| (key >> 32) as u32).collect();
                 short.sort_unstable();
                 short.dedup();
                 short
             };
-            agrees(&narrow(&starts), &narrow(&keys));
+            agrees::<_, 8>(&narrow(&starts), &narrow(&keys));
         }
     }
 
     #[test]
     fn one_start_answers_everything() {
-        let mut table = Table::new();
-        table.push(0u32, 8);
-        assert_eq!(table.last(), Some((0, 8)));
-        table.set_last(9);
-        let table = table.finish();
+        let table = Table::<_, 8>::new(&[0u32], &[9]);
         assert_eq!([0, 1, u32::MAX].map(|key| table.get(key)), [Some(9); 3]);
     }
 }

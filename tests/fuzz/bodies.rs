@@ -10,6 +10,8 @@
 
 #[path = "bodies/fragment.rs"]
 mod fragment;
+#[path = "bodies/jurisdiction.rs"]
+mod jurisdiction;
 #[path = "bodies/packet.rs"]
 mod packet;
 #[path = "bodies/sanitize.rs"]

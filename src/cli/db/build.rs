@@ -3,6 +3,7 @@
 use crate::db;
 use crate::jurisdiction::{Draft, Family, Format, Meta, Source, is_compact, write_mmdb};
 use anyhow::{Context, Result, bail};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -79,12 +80,13 @@ pub(in crate::cli) fn run(args: &Args) -> Result<ExitCode> {
         [file] if is_compact(file) => (Source::read_compact(file).context(shown(&args.files))?, 0),
         files => gather(args, files)?,
     };
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{}: {} IPv4 and {} IPv6 ranges, {skipped} rows without a country",
         source.meta().name,
         source.len(Family::V4),
         source.len(Family::V6)
-    );
+    )?;
     if let Some(path) = &args.output {
         write(path, &source.write_compact(args.level)?)?;
     }
@@ -171,6 +173,11 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}: {} bytes", path.display(), bytes.len());
+    writeln!(
+        std::io::stdout(),
+        "{}: {} bytes",
+        path.display(),
+        bytes.len()
+    )?;
     Ok(())
 }

@@ -1,0 +1,65 @@
+//! IPv6 ranges by the upper half of their start, so that keys have 64 bits.
+
+use super::table::Table;
+
+/// Stands in the table by upper halves where ranges are finer than /64.
+pub(super) const FINE: u32 = u32::MAX;
+
+/// Ranges by the upper half of their start, and those that begin within a /64 apart.
+#[derive(Default)]
+pub(super) struct Ranges64 {
+    starts: Vec<u64>,
+    values: Vec<u32>,
+    fine: Vec<(u128, u32)>,
+    /// What holds at the end of what came in.
+    holds: u32,
+}
+
+impl Ranges64 {
+    /// Appends a range. Starts ascend from 0.
+    pub(super) fn push(&mut self, start: u128, record: u32) {
+        let (upper, lower) = ((start >> 64) as u64, start as u64);
+        self.leave_fine(upper, lower == 0);
+        if lower == 0 {
+            self.starts.push(upper);
+            self.values.push(record);
+        } else {
+            self.enter_fine(upper);
+            self.fine.push((start, record));
+        }
+        self.holds = record;
+    }
+
+    /// From now on ranges begin within the /64 with this upper half.
+    fn enter_fine(&mut self, upper: u64) {
+        if self.starts.last() != Some(&upper) {
+            self.starts.push(upper);
+            self.values.push(self.holds);
+        }
+        if let Some(value) = self.values.last_mut().filter(|value| **value != FINE) {
+            self.fine.push((u128::from(upper) << 64, *value));
+            *value = FINE;
+        }
+    }
+
+    /// Behind a /64 that has ranges within, what held at its end goes on, unless something `begins` right there.
+    fn leave_fine(&mut self, upper: u64, begins: bool) {
+        if self.values.last() != Some(&FINE) {
+            return;
+        }
+        let behind = self.starts.last().and_then(|last| last.checked_add(1));
+        if let Some(behind) =
+            behind.filter(|behind| *behind < upper || (*behind == upper && !begins))
+        {
+            self.starts.push(behind);
+            self.values.push(self.holds);
+        }
+    }
+
+    /// The table by upper halves, and the ranges that it leaves to the lower ones.
+    pub(super) fn finish(mut self) -> (Table<u64, 5>, Vec<(u128, u32)>) {
+        self.leave_fine(u64::MAX, false);
+        self.fine.shrink_to_fit();
+        (Table::new(&self.starts, &self.values), self.fine)
+    }
+}
