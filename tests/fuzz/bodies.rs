@@ -14,6 +14,8 @@ mod fragment;
 mod jurisdiction;
 #[path = "bodies/packet.rs"]
 mod packet;
+#[path = "bodies/policy.rs"]
+mod policy;
 #[path = "bodies/sanitize.rs"]
 mod sanitize;
 
@@ -27,4 +29,6 @@ pub(crate) const TARGETS: &[(&str, Body)] = &[
     ("datagram", sanitize::datagram),
     ("stream", sanitize::stream),
     ("capture", sanitize::capture),
+    ("policy", policy::run),
+    ("jurisdiction", jurisdiction::run),
 ];
