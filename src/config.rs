@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 /// Where the configuration lies unless told otherwise.
@@ -51,8 +51,24 @@ pub struct Link {
     pub tun: String,
     /// Its MTU in bytes.
     pub mtu: u16,
+    /// The cheapest way that flows may go on a gateway.
+    pub path: Path,
     /// Threads, each with a queue of the device; as many as cores, up to four, if it is left out.
     pub shards: Option<usize>,
+}
+
+/// The ways of an allowed flow through a gateway, cheapest first. Flows that must be rerouted, held or rewritten end
+/// here whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// The kernel forwards what is decided and needs no inspection.
+    #[default]
+    Kernel,
+    /// Every packet passes through here.
+    Pass,
+    /// Every connection ends here and another one goes on.
+    Terminate,
 }
 
 /// Whose traffic is taken.
@@ -94,7 +110,7 @@ impl Config {
     /// # Errors
     /// If it cannot be read, is not TOML, or has unknown keys: file, line, column and what is wrong. Secrets in a file
     /// that others may read are refused.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &path::Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
         let config = Self::parse(&text).map_err(|error| anyhow!("{}:{error}", path.display()))?;
@@ -129,6 +145,7 @@ impl Default for Link {
             local: Vec::new(),
             tun: "cordon0".into(),
             mtu: 1500,
+            path: Path::Kernel,
             shards: None,
         }
     }

@@ -1,5 +1,6 @@
 //! The sanitizer measured on labelled captures: `tests/captures/labels.tsv` says what each flow gives away, and whence
 //! the captures come stands in `tests/captures/README.md`.
+#![expect(clippy::disallowed_types, reason = "it runs the program")]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

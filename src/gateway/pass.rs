@@ -182,11 +182,10 @@ impl Gateway {
         let Some((_, flow)) = self.flows.get(id) else {
             return Fate::Done;
         };
-        let read = match &flow.state {
-            State::Passed(pass) => !pass.done && !flow.active.is_empty(),
-            _ => return Fate::Done,
+        let State::Passed(pass) = &flow.state else {
+            return Fate::Done;
         };
-        if !read {
+        if pass.done || flow.active.is_empty() {
             return Fate::Pass;
         }
         let Some(Sifted { kept, reading }) = self.sift(id, bytes, parsed, segment, now) else {

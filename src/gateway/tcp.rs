@@ -6,7 +6,7 @@ use crate::flow::FlowId;
 use crate::packet::build::Unreachable;
 use crate::packet::{Checksum, Parsed, Tcp, Transport};
 use crate::policy::{Permit, Reply};
-use crate::sanitize;
+use crate::sanitize::{self, Finding, Sanitizer};
 use crate::stack::{Connection, Phase};
 use crate::time::Time;
 use std::time::Duration;
@@ -18,15 +18,58 @@ pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Stream {
     connection: Connection,
-    inspection: sanitize::Stream,
-    /// Bytes at the front of the client's ring that have been inspected and may leave.
-    cleared: usize,
-    /// Since when an incomplete message at their end is held back.
-    held: Option<Time>,
+    inspection: Inspection,
     /// The outside has sent its FIN.
     upstream_done: bool,
     /// It waits in the list of dirty flows.
     pub(super) dirty: bool,
+}
+
+/// What the sanitizer knows of the bytes at the front of the client's ring.
+#[derive(Debug, Default)]
+struct Inspection {
+    stream: sanitize::Stream,
+    /// So many of them have been looked at.
+    cleared: usize,
+    /// Since when an incomplete message at their end is held back.
+    held: Option<Time>,
+}
+
+impl Inspection {
+    /// How many bytes at the front may leave now. None if something was found, which is left in `found`. A message that
+    /// is not complete waits a moment, unless the client has `ended`, so that nothing of what its end may show has left.
+    fn ready(
+        &mut self,
+        sanitizer: &Sanitizer,
+        bytes: &[u8],
+        found: &mut Vec<Finding>,
+        (ended, now): (bool, Time),
+    ) -> usize {
+        let fresh = bytes.get(self.cleared..).unwrap_or_default();
+        if !fresh.is_empty() {
+            sanitizer.stream(&mut self.stream, fresh, found);
+            if !found.is_empty() {
+                return 0;
+            }
+            self.cleared = bytes.len();
+        }
+        let pending = if ended {
+            0
+        } else {
+            self.stream.pending().min(self.cleared)
+        };
+        let over = self.held.is_some_and(|since| now.since(since) >= HOLD);
+        self.held = if pending == 0 {
+            None
+        } else {
+            self.held.or(Some(now))
+        };
+        if over {
+            self.cleared
+        } else {
+            self.cleared - pending
+        }
+    }
 }
 
 /// What became of an attempt to take bytes of a client.
@@ -73,12 +116,10 @@ impl Gateway {
             self.end(id, End::Failed(Failure::Exhausted), now);
             return;
         };
-        let inspection = sanitize::Stream::default();
+        let inspection = Inspection::default();
         flow.state = State::Stream(Box::new(Stream {
             connection,
             inspection,
-            cleared: 0,
-            held: None,
             upstream_done: false,
             dirty: false,
         }));
@@ -118,55 +159,35 @@ impl Gateway {
             };
         }
         let (sanitizer, found) = (&self.snapshot.sanitizer, &mut self.found);
-        let inspect = !flow.active.is_empty();
+        let inspect = (!flow.active.is_empty()).then_some(sanitizer);
         let Stream {
             connection,
             inspection,
-            cleared,
-            held,
             ..
         } = &mut **stream;
         let ended = connection.is_half_closed();
         let (mut write, mut waits) = (Some(write), false);
         let taken = connection.take(|bytes| {
-            if !inspect {
-                *cleared = bytes.len();
-            } else if let Some(fresh) = bytes.get(*cleared..)
-                && !fresh.is_empty()
-            {
-                sanitizer.stream(inspection, fresh, found);
-                if !found.is_empty() {
-                    return 0;
-                }
-                *cleared = bytes.len();
-            }
-            // A message that is not complete waits a moment, so that nothing of what its end may show has left.
-            let pending = if ended {
-                0
-            } else {
-                inspection.pending().min(*cleared)
+            let ready = match inspect {
+                None => bytes.len(),
+                Some(sanitizer) => inspection.ready(sanitizer, bytes, found, (ended, now)),
             };
-            let over = held.is_some_and(|since| now.since(since) >= HOLD);
-            *held = if pending == 0 {
-                None
-            } else {
-                held.or(Some(now))
-            };
-            let ready = if over { *cleared } else { *cleared - pending };
-            waits = ready < *cleared;
+            waits = ready < bytes.len();
             let Some((write, ready)) = write.take().zip(bytes.get(..ready)).filter(|_| ready > 0)
             else {
                 return 0;
             };
-            let taken = write(ready).min(*cleared);
-            *cleared -= taken;
+            let taken = write(ready).min(ready.len());
+            inspection.cleared = inspection.cleared.saturating_sub(taken);
             taken
         });
         if !self.found.is_empty() {
             return self.weigh_stream(id, now);
         }
-        flow.sent.add(taken);
-        flow.used = now;
+        if taken > 0 {
+            flow.sent.add(taken);
+            flow.used = now;
+        }
         if waits {
             self.schedule(id, now + HOLD);
         }
@@ -384,7 +405,7 @@ impl Gateway {
             )) = self.flows.get_mut(id)
             {
                 stream.connection.take(|bytes| {
-                    stream.cleared = bytes.len();
+                    stream.inspection.cleared = bytes.len();
                     0
                 });
             }

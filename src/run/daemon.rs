@@ -1,7 +1,7 @@
 //! The gate of a network or of this machine: closed before the first packet, open only while it runs, told by signals.
 
 use super::gate::{Gate, Handle, Plan, default_shards, descriptors};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, Path};
 use crate::gateway::Snapshot;
 use crate::kernel::divert::{Divert, OWN_MARK};
 use crate::kernel::netlink::Netlink;
@@ -62,8 +62,12 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
         limits: config.limits.limits(descriptors()),
         rings: config.limits.rings << 20,
         mark: host.then_some(OWN_MARK),
-        forward: !host,
-        kernel: divert.lans.clone(),
+        forward: !host && link.path != Path::Terminate,
+        kernel: if link.path == Path::Kernel {
+            divert.lans
+        } else {
+            Vec::new()
+        },
     };
     match Gate::start(queues, &plan, &snapshot, reporter) {
         Ok(gate) => Ok(Running { gate, installed }),
