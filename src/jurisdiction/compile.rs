@@ -95,7 +95,7 @@ impl Compiled {
 }
 
 /// As a power of two: how many records [`Merge`] keeps at hand.
-const RECENT_BITS: u32 = 12;
+const RECENT_BITS: u32 = 14;
 
 /// What tells records apart while they are gathered.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -339,30 +339,42 @@ impl<'a> Merge<'a> {
 }
 
 /// Where autonomous systems are registered, as steps over their numbers.
-struct AsCountries(Vec<(Asn, Option<Country>)>);
+struct AsCountries {
+    steps: Vec<(Asn, Option<Country>)>,
+    /// By number, for those that are in use today: hardly any needs a search.
+    dense: Vec<Option<Country>>,
+}
+
+/// Beyond the numbers assigned so far.
+const DENSE: usize = 1 << 19;
 
 impl AsCountries {
+    fn read(column: &Column) -> Result<Self, BadData> {
+        let mut encoded = column.steps()?;
+        let mut steps = Vec::new();
+        let mut dense = Vec::with_capacity(DENSE);
+        let mut holds = None;
+        while let Some(step) = encoded.next()? {
+            let asn = Asn::try_from(step.start).map_err(|_| BadData::Corrupt("an AS number"))?;
+            dense.resize((asn as usize).min(DENSE), holds);
+            holds = Country::from_number(step.value);
+            steps.push((asn, holds));
+        }
+        Ok(Self { steps, dense })
+    }
+
     fn of(&self, asn: Asn) -> Option<Country> {
-        let behind = self.0.partition_point(|(start, _)| *start <= asn);
-        self.0.get(behind.checked_sub(1)?)?.1
+        if let Some(country) = self.dense.get(asn as usize) {
+            return *country;
+        }
+        let behind = self.steps.partition_point(|(start, _)| *start <= asn);
+        self.steps.get(behind.checked_sub(1)?)?.1
     }
 }
 
 /// One table per source that tells.
 fn as_countries(sources: &[Source]) -> Result<Vec<AsCountries>, BadData> {
-    let mut tables = Vec::new();
-    for column in sources
-        .iter()
-        .flat_map(|source| &source.columns)
-        .filter(|column| column.fact == Fact::AsCountry)
-    {
-        let mut steps = column.steps()?;
-        let mut table = Vec::with_capacity(column.len().min(1 << 20));
-        while let Some(step) = steps.next()? {
-            let asn = Asn::try_from(step.start).map_err(|_| BadData::Corrupt("an AS number"))?;
-            table.push((asn, Country::from_number(step.value)));
-        }
-        tables.push(AsCountries(table));
-    }
-    Ok(tables)
+    let columns = sources.iter().flat_map(|source| &source.columns);
+    let told = columns.filter(|column| column.fact == Fact::AsCountry);
+    told.map(AsCountries::read).collect()
 }

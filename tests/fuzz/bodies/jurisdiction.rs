@@ -47,9 +47,10 @@ fn sealed(bytes: &[u8]) {
 }
 
 fn ask(source: Source) {
-    let compact = source
-        .write_compact(1)
-        .expect("what was read can be written");
+    // Names are unpacked when they are asked for, so damage in them shows only here.
+    let Ok(compact) = source.write_compact(1) else {
+        return;
+    };
     let again = Source::read_compact(&compact).expect("what was written can be read");
     assert_eq!(again.facts(), source.facts());
     let Ok(data) = Data::compile(vec![source], Operators::default()) else {
