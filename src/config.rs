@@ -29,6 +29,9 @@ pub struct Config {
     /// Bounds.
     #[serde(default)]
     pub limits: Bounds,
+    /// Jurisdiction data beside what the program carries.
+    #[serde(default)]
+    pub db: crate::db::Settings,
     /// Values that must not leave in the clear, by the names under which findings show them.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
@@ -48,6 +51,8 @@ pub struct Link {
     pub tun: String,
     /// Its MTU in bytes.
     pub mtu: u16,
+    /// Threads, each with a queue of the device; as many as cores, up to four, if it is left out.
+    pub shards: Option<usize>,
 }
 
 /// Whose traffic is taken.
@@ -124,6 +129,7 @@ impl Default for Link {
             local: Vec::new(),
             tun: "cordon0".into(),
             mtu: 1500,
+            shards: None,
         }
     }
 }
@@ -155,7 +161,6 @@ impl Bounds {
                 bytes: 1 << 20,
                 timeout: Duration::from_secs(5),
             },
-            names: 16_384,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod time;
 // The shell.
 pub mod cli;
 pub mod config;
+pub mod db;
 pub mod exit;
 pub mod kernel;
 pub mod link;

@@ -415,3 +415,42 @@ fn a_thousand_random_values_of_equal_length_are_not_found() {
     }
     assert!(searched > 800);
 }
+
+#[test]
+fn mutated_payloads_are_read() {
+    let sanitizer = Sanitizer::default();
+    let (datagrams, streams) = payloads();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % below.max(1)
+    };
+    for round in 0..40_000 {
+        let (source, datagrams_only) = if round % 2 == 0 {
+            (&datagrams[random(datagrams.len())], true)
+        } else {
+            (&streams[random(streams.len())], false)
+        };
+        let mut bytes = source[..source.len().min(600)].to_vec();
+        for _ in 0..=random(4) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] = random(256) as u8,
+                1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][random(5)],
+                2 => bytes.truncate(at.max(1)),
+                _ => bytes.insert(at, random(256) as u8),
+            }
+        }
+        if datagrams_only {
+            let found = datagram(&sanitizer, &bytes);
+            let mut after = bytes.clone();
+            if sanitizer.redact(&mut after, &found) {
+                assert_eq!(after.len(), bytes.len());
+            }
+        }
+        let cut = random(bytes.len());
+        stream(&sanitizer, [&bytes[..cut], &bytes[cut..]].iter());
+    }
+}

@@ -8,7 +8,8 @@
 )]
 
 use cordon::jurisdiction::{
-    AddressFacts, Anycast, Confidence, Country, CountrySet, Data, Groups, Operators, Special,
+    AddressFacts, Anycast, Confidence, Country, CountrySet, Data, FewCountries, Groups, Operators,
+    Special,
 };
 use cordon::policy::{
     Decision, Evidence, Facts, Files, Name, Opening, Origin, Policy, Source, Surroundings, Verdict,
@@ -310,10 +311,10 @@ impl Case {
             located: if known {
                 set(&self.located).iter().collect()
             } else {
-                Default::default()
+                FewCountries::default()
             },
             registered: None,
-            registered_in: Default::default(),
+            registered_in: FewCountries::default(),
             asn: self.asn.filter(|_| known),
             operator: self
                 .operator

@@ -1,9 +1,13 @@
 //! `cordon db`: Show, build and update the jurisdiction data.
 
-use crate::jurisdiction::{
-    Data, Draft, Family, Meta, Ranges, Source, is_compact, is_mmdb, mmdb_meta, write_mmdb,
-};
+mod build;
+
+use crate::config::{self, Config};
+use crate::db::{self, Client, Configured, Rules, Settings};
+use crate::jurisdiction::{Family, Freshness, SourceInfo};
+use crate::time::Time;
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,189 +21,287 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Which data is loaded, how old it is, under which licence.
-    Status(StatusArgs),
+    Status(Show),
     /// Make a compact data file, and an mmdb that other tools read, from CSV, mmdb or geofeed files.
-    Build(BuildArgs),
+    Build(build::Args),
+    /// Fetch the configured sources, check them, and use them from then on. Nothing is fetched that is not configured.
+    Update(Update),
+    /// Go back to the file that a source had before its last update.
+    Rollback(Rollback),
+    /// The sources that are known by name, none of which is used unless it is configured.
+    Presets(Show),
+    /// The named groups of countries, whose decision each is and of when. None of this is legal advice.
+    Groups(Show),
 }
 
 #[derive(Debug, clap::Args)]
-struct StatusArgs {
-    /// One JSON object a source.
+struct Show {
+    /// The configuration.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// One JSON object a line.
     #[arg(long)]
     json: bool,
 }
 
-/// What the files say.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Kind {
-    /// Where addresses are located: `range,country`, or an mmdb file.
-    Location,
-    /// Where address blocks are registered: `range,country`.
-    Registration,
-    /// Who originates addresses: `range,asn[,name]`, or an mmdb file.
-    Origin,
-    /// Anycast prefixes: `prefix[,…]`.
-    Anycast,
-    /// A feed of locations (RFC 8805).
-    Geofeed,
-    /// `range,asn,country,name`, as IPtoASN publishes it.
-    Iptoasn,
-    /// Where autonomous systems are registered: files that tell it by address, put beside `--origins`.
-    AsCountry,
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example, in /etc/cordon/cordon.toml:\n  [[db.source]]\n  preset = \"dbip-country\""
+)]
+struct Update {
+    /// The configuration.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Only these sources.
+    names: Vec<String>,
+    /// Take a source although it is older or much smaller than the one in use.
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  cordon db build --name geo-whois --kind location --licence CC-BY-4.0 \\\n    \
-    --attribution 'NRO' --built 2026-06-17 -o geo-whois.cdb geo-whois-asn-country-ipv4.csv …-ipv6.csv"
-)]
-struct BuildArgs {
-    /// The files; several are taken as one.
+struct Rollback {
+    /// The configuration.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// The sources.
     #[arg(required = true)]
-    files: Vec<PathBuf>,
-    /// What the files say. mmdb files say it themselves.
-    #[arg(long, value_enum)]
-    kind: Kind,
-    /// Short name, shown beside each answer.
-    #[arg(long)]
-    name: String,
-    /// Licence of the data, by its SPDX identifier.
-    #[arg(long, default_value = "unknown")]
-    licence: String,
-    /// Whom the licence wants named.
-    #[arg(long, default_value = "")]
-    attribution: String,
-    /// When the data was built, YYYY-MM-DD. An mmdb file tells it itself.
-    #[arg(long)]
-    built: Option<jiff::civil::Date>,
-    /// With `--kind as-country`: a compact file that tells origins.
-    #[arg(long)]
-    origins: Option<PathBuf>,
-    /// Where to write the compact file.
-    #[arg(short, long)]
-    output: Option<PathBuf>,
-    /// Where to write an mmdb file.
-    #[arg(long)]
-    mmdb: Option<PathBuf>,
-    /// How hard to compress, 1 to 22.
-    #[arg(long, default_value_t = 19)]
-    level: i32,
+    names: Vec<String>,
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Status(args) => status(&args),
-        Command::Build(args) => build(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Update(args) => update(&args),
+        Command::Rollback(args) => rollback(&args),
+        Command::Presets(args) => presets(&args),
+        Command::Groups(args) => groups(&args),
     }
 }
 
-fn status(_args: &StatusArgs) -> Result<ExitCode> {
-    let data = Data::embedded()?;
-    println!("{:?}", data.size());
+/// What a configuration says of the data; without one, what holds by default.
+pub(super) fn settings(config: Option<&Path>) -> Result<Settings> {
+    match config {
+        Some(path) => Ok(Config::read(path)?.db),
+        None if Path::new(config::DEFAULT_PATH).exists() => {
+            Ok(Config::read(Path::new(config::DEFAULT_PATH))?.db)
+        }
+        None => Ok(Settings::default()),
+    }
+}
+
+/// One line of `status --json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    facts: Vec<&'static str>,
+    built: String,
+    age_days: u64,
+    freshness: &'static str,
+    v4: usize,
+    v6: usize,
+    licence: &'a str,
+    attribution: &'a str,
+    sha256: String,
+}
+
+impl<'a> Line<'a> {
+    fn new(source: &'a SourceInfo, now: Time) -> Self {
+        Self {
+            name: &source.meta.name,
+            facts: source.facts.iter().map(|fact| fact.name()).collect(),
+            built: source.meta.built_on(),
+            age_days: source.meta.age(now).as_secs() / 86_400,
+            freshness: match source.meta.freshness(now) {
+                Freshness::Fresh => "fresh",
+                Freshness::Old => "old",
+                Freshness::Stale => "stale",
+            },
+            v4: source.v4,
+            v6: source.v6,
+            licence: &source.meta.licence,
+            attribution: &source.meta.attribution,
+            sha256: data_encoding::HEXLOWER.encode(&source.digest),
+        }
+    }
+}
+
+fn status(args: &Show) -> Result<ExitCode> {
+    let now = db::now();
+    let loaded = db::load(&settings(args.config.as_deref())?, now)?;
+    let data = &loaded.data;
+    for source in data.sources() {
+        let line = Line::new(source, now);
+        if args.json {
+            println!("{}", serde_json::to_string(&line)?);
+            continue;
+        }
+        println!(
+            "{:<24}built {}, {} days ago ({})",
+            line.name, line.built, line.age_days, line.freshness
+        );
+        println!(
+            "{:<24}{}: {} IPv4 and {} IPv6 ranges",
+            "",
+            line.facts.join(", "),
+            line.v4,
+            line.v6
+        );
+        println!("{:<24}{}; {}", "", line.licence, line.attribution);
+    }
+    if !args.json {
+        let (v4, v6, bytes) = data.size();
+        let (operators, groups) = (data.operators().len(), loaded.groups.iter().count());
+        println!(
+            "\ndata version {}: {v4} IPv4 and {v6} IPv6 ranges in {} KiB",
+            data.version(),
+            bytes / 1024
+        );
+        println!("{operators} operators, {groups} groups of countries");
+    }
+    warn(&loaded.warnings);
     Ok(ExitCode::SUCCESS)
 }
 
-fn build(args: &BuildArgs) -> Result<ExitCode> {
-    if args.output.is_none() && args.mmdb.is_none() {
-        bail!("nothing to write: give --output, --mmdb or both");
+/// Tells what the user should know, apart from the answer.
+pub(super) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("cordon: warning: {warning}");
     }
-    let mut draft = Draft::default();
-    let mut built = match args.built {
-        Some(date) => Some(u64::try_from(
-            date.to_zoned(jiff::tz::TimeZone::UTC)?
-                .timestamp()
-                .as_second(),
-        )?),
-        None => None,
-    };
-    for path in &args.files {
-        let bytes = read(path)?;
-        let said =
-            add(&mut draft, args, path, &bytes).with_context(|| path.display().to_string())?;
-        built = built.or(said);
-    }
-    let meta = Meta {
-        name: args.name.clone(),
-        licence: args.licence.clone(),
-        attribution: args.attribution.clone(),
-        built: built.context("give --built: these files do not tell their date")?,
-    };
-    let skipped = draft.skipped;
-    let source = draft.finish(meta)?;
-    println!(
-        "{}: {} IPv4 and {} IPv6 ranges, {skipped} rows without a country",
-        args.name,
-        source.len(Family::V4),
-        source.len(Family::V6)
-    );
-    if let Some(path) = &args.output {
-        write(path, &source.write_compact(args.level)?)?;
-    }
-    if let Some(path) = &args.mmdb {
-        write(path, &write_mmdb(&source)?)?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
-/// Adds a file and gives the build date that it tells.
-fn add(draft: &mut Draft, args: &BuildArgs, path: &Path, bytes: &[u8]) -> Result<Option<u64>> {
-    let ranges = match args.kind {
-        Kind::AsCountry => return as_countries(draft, args, path, bytes),
-        _ if is_mmdb(bytes) => {
-            draft.mmdb(bytes)?;
-            return Ok(Some(mmdb_meta(bytes)?.built));
+fn update(args: &Update) -> Result<ExitCode> {
+    let settings = settings(args.config.as_deref())?;
+    let sources = settings.sources()?;
+    let chosen = choose(&sources, &args.names)?;
+    if chosen.is_empty() {
+        println!(
+            "no source is configured that could be fetched: nothing is fetched without consent; see `cordon db presets`"
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let client = Client::new(&settings)?;
+    let mut failed = false;
+    for source in chosen {
+        match db::update(
+            &settings,
+            source,
+            &client,
+            db::now(),
+            Rules { force: args.force },
+        ) {
+            Ok(outcome) => {
+                let what = if outcome.changed {
+                    "updated"
+                } else {
+                    "unchanged"
+                };
+                let (meta, v4, v6) = (
+                    outcome.source.meta(),
+                    outcome.source.len(Family::V4),
+                    outcome.source.len(Family::V6),
+                );
+                println!(
+                    "{}: {what}, built {}, {v4} IPv4 and {v6} IPv6 ranges",
+                    source.name,
+                    meta.built_on()
+                );
+            }
+            Err(error) => {
+                failed = true;
+                eprintln!("cordon: {}: {error:#}; the file in use stays", source.name);
+            }
         }
-        _ if is_compact(bytes) => bail!("it is a compact file already"),
-        Kind::Geofeed => {
-            draft.geofeed(bytes)?;
-            return Ok(None);
-        }
-        Kind::Location => Ranges::Location,
-        Kind::Registration => Ranges::Registration,
-        Kind::Origin => Ranges::Origin,
-        Kind::Anycast => Ranges::Anycast,
-        Kind::Iptoasn => Ranges::OriginAndCountry,
-    };
-    draft.ranges(bytes, ranges)?;
-    Ok(None)
-}
-
-fn as_countries(
-    draft: &mut Draft,
-    args: &BuildArgs,
-    path: &Path,
-    bytes: &[u8],
-) -> Result<Option<u64>> {
-    let origins = args
-        .origins
-        .as_deref()
-        .context("--kind as-country needs --origins")?;
-    let origins =
-        Source::read_compact(&read(origins)?).with_context(|| origins.display().to_string())?;
-    let mut countries = Draft::default();
-    let built = if is_mmdb(bytes) {
-        countries.mmdb(bytes)?;
-        mmdb_meta(bytes)?.built
+    }
+    Ok(if failed {
+        ExitCode::from(1)
     } else {
-        countries
-            .ranges(bytes, Ranges::Location)
-            .with_context(|| path.display().to_string())?;
-        origins.meta().built
-    };
-    let countries = countries.finish(Meta {
-        built,
-        ..origins.meta().clone()
-    })?;
-    draft.as_countries(&origins, &countries)?;
-    Ok(Some(built))
+        ExitCode::SUCCESS
+    })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+/// The sources to be fetched: those that are named, or all that have an address.
+fn choose<'a>(sources: &'a [Configured], names: &[String]) -> Result<Vec<&'a Configured>> {
+    let fetchable = || sources.iter().filter(|source| !source.url.is_empty());
+    if names.is_empty() {
+        return Ok(fetchable().collect());
+    }
+    let mut chosen = Vec::new();
+    for name in names {
+        match fetchable().find(|source| source.name == *name) {
+            Some(source) => chosen.push(source),
+            None => bail!("no source “{name}” with a `url` is configured"),
+        }
+    }
+    Ok(chosen)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}: {} bytes", path.display(), bytes.len());
-    Ok(())
+fn rollback(args: &Rollback) -> Result<ExitCode> {
+    let settings = settings(args.config.as_deref())?;
+    for name in &args.names {
+        if !settings
+            .sources()?
+            .iter()
+            .any(|source| source.name == *name)
+        {
+            bail!("no source “{name}” is configured");
+        }
+        let source = db::rollback(&settings.directory, name).with_context(|| name.clone())?;
+        println!(
+            "{name}: back to what was built {}",
+            source.meta().built_on()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn presets(args: &Show) -> Result<ExitCode> {
+    for preset in db::presets()? {
+        let from: Vec<String> = match preset.url.is_empty() {
+            true => preset
+                .path
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect(),
+            false => preset.url.clone(),
+        };
+        if args.json {
+            let line = serde_json::json!({
+                "name": preset.name, "from": from, "licence": preset.licence, "attribution": preset.attribution,
+                "note": preset.note,
+            });
+            println!("{line}");
+            continue;
+        }
+        println!("{:<24}{}", preset.name, from.join(" "));
+        println!("{:<24}{}; {}", "", preset.licence, preset.attribution);
+        println!("{:<24}{}", "", preset.note);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn groups(args: &Show) -> Result<ExitCode> {
+    let loaded = db::load(&settings(args.config.as_deref())?, db::now())?;
+    for group in loaded.groups.iter() {
+        let members: Vec<String> = group.members.iter().map(ToString::to_string).collect();
+        if args.json {
+            let line = serde_json::json!({
+                "name": group.name, "title": group.title, "members": members, "source": group.source,
+                "as_of": group.as_of, "note": group.note,
+            });
+            println!("{line}");
+            continue;
+        }
+        println!("@{:<27}{}", group.name, group.title);
+        println!("{:<28}{}", "", members.join(" "));
+        println!(
+            "{:<28}{} (as of {}). {}",
+            "", group.source, group.as_of, group.note
+        );
+    }
+    if !args.json {
+        println!("\nMemberships change, and none of this is legal advice.");
+    }
+    Ok(ExitCode::SUCCESS)
 }

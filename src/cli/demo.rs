@@ -1,17 +1,15 @@
 //! `cordon demo`: the Clubhouse case, end to end.
 
-use super::policy::{Data, parse};
-use crate::gateway::{Cause, Event, Snapshot};
+use super::load;
+use crate::gateway::{Cause, Event};
 use crate::kernel::namespace::lab::{Entered, Lab};
 use crate::packet::protocol;
 use crate::policy::Verdict;
 use crate::report::{EventLog, Reporter, RowKey, printable};
 use crate::run::demo;
-use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::Result;
 use std::collections::HashSet;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// The Clubhouse case end to end, offline and without root.
@@ -49,7 +47,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
             println!("{line}");
         }
     };
-    let finale = demo::play(&lab, snapshot()?, reporter, say)?;
+    let finale = demo::play(
+        &lab,
+        load::built_in(demo::POLICY, &demo::secrets())?,
+        reporter,
+        say,
+    )?;
     if args.json {
         println!("{}", finale.json());
     } else {
@@ -60,20 +63,6 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn snapshot() -> Result<Arc<Snapshot>> {
-    let data = Data::embedded()?;
-    let policy = parse(demo::POLICY.0, demo::POLICY.1, &data)?;
-    let secrets = demo::secrets()
-        .iter()
-        .map(|(name, value)| Secret::new(name, value, Kind::Guess))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Arc::new(Snapshot {
-        policy,
-        data: Arc::new(data.data),
-        sanitizer: Sanitizer::new(&secrets)?,
-    }))
 }
 
 /// A line for each flow as it is judged, and one for the first thing that each flow was to give away.

@@ -1,29 +1,53 @@
 //! Everything flows are judged by, from the command line.
 
-use super::policy::{Data, load_or_observe};
+use super::policy::{Data, load_or_observe, parse};
+use crate::config::Config;
 use crate::gateway::Snapshot;
+use crate::policy::Policy;
 use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Policy, data and detectors. Without a policy's file it is the one that only observes.
+/// Policy, embedded data and detectors. Without a policy's file it is the one that only observes.
 pub(super) fn snapshot(
     policy: Option<&Path>,
     secrets: &[(String, String)],
 ) -> Result<Arc<Snapshot>> {
     let data = Data::embedded()?;
     let policy = load_or_observe(policy, &data)?;
-    let secrets = secrets
-        .iter()
-        .map(|(name, value)| Secret::new(name, value, Kind::Guess))
-        .collect::<Result<Vec<_>, _>>()?;
-    let sanitizer = Sanitizer::new(&secrets)?;
-    Ok(Arc::new(Snapshot {
-        policy,
-        data: Arc::new(data.data),
-        sanitizer,
-    }))
+    join(policy, data, secrets)
+}
+
+/// The same with a policy that is part of the program.
+pub(super) fn built_in(
+    (name, text): (&str, &str),
+    secrets: &[(String, String)],
+) -> Result<Arc<Snapshot>> {
+    let data = Data::embedded()?;
+    let policy = parse(name, text, &data)?;
+    join(policy, data, secrets)
+}
+
+/// The same for a gate that goes live, with the data that is configured: only if the policy passes its own tests.
+pub(super) fn tested(policy: &Path, config: &Config) -> Result<Arc<Snapshot>> {
+    let data = Data::configured(&config.db)?;
+    let policy = load_or_observe(Some(policy), &data)?;
+    if let Some(test) = policy
+        .run_tests(&data.data)
+        .into_iter()
+        .find(|test| !test.passed)
+    {
+        bail!(
+            "{}: a test of the policy fails: {} should be {:?} and is {:?}; `cordon check` tells more",
+            test.place,
+            test.flow,
+            test.expected,
+            test.found
+        );
+    }
+    let secrets: Vec<(String, String)> = config.secrets.clone().into_iter().collect();
+    join(policy, data, &secrets)
 }
 
 /// `NAME=VALUE` of a declared secret.
@@ -36,22 +60,15 @@ pub(super) fn secret(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The same for a gate that goes live: only if the policy passes its own tests.
-pub(super) fn tested(policy: &Path, secrets: &[(String, String)]) -> Result<Arc<Snapshot>> {
-    let snapshot = snapshot(Some(policy), secrets)?;
-    let failed = snapshot
-        .policy
-        .run_tests(&snapshot.data)
-        .into_iter()
-        .find(|test| !test.passed);
-    match failed {
-        None => Ok(snapshot),
-        Some(test) => bail!(
-            "{}: a test of the policy fails: {} should be {:?} and is {:?}; `cordon check` tells more",
-            test.place,
-            test.flow,
-            test.expected,
-            test.found
-        ),
-    }
+fn join(policy: Policy, data: Data, secrets: &[(String, String)]) -> Result<Arc<Snapshot>> {
+    let secrets = secrets
+        .iter()
+        .map(|(name, value)| Secret::new(name, value, Kind::Guess))
+        .collect::<Result<Vec<_>, _>>()?;
+    let sanitizer = Sanitizer::new(&secrets)?;
+    Ok(Arc::new(Snapshot {
+        policy,
+        data: Arc::new(data.data),
+        sanitizer,
+    }))
 }

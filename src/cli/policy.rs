@@ -24,6 +24,18 @@ impl Data {
         })
     }
 
+    /// The data that this machine is configured to use; what the user should know of it is said.
+    pub(super) fn configured(settings: &crate::db::Settings) -> Result<Self> {
+        let loaded = crate::db::load(settings, crate::db::now())?;
+        for warning in loaded.warnings {
+            eprintln!("cordon: {warning}");
+        }
+        Ok(Self {
+            data: loaded.data,
+            groups: loaded.groups,
+        })
+    }
+
     fn around(&self) -> Surroundings<'_> {
         Surroundings {
             data: &self.data,

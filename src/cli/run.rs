@@ -50,8 +50,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         }
         None => None,
     };
-    let secrets: Vec<(String, String)> = config.secrets.clone().into_iter().collect();
-    let load = || load::tested(&policy, &secrets);
+    let load = || load::tested(&policy, &config);
     crate::run::run(
         &config,
         &load,

@@ -101,8 +101,23 @@ pub struct Close {
     pub received: Count,
     /// Datagrams that were held back because of what they contained.
     pub withheld: u64,
+    /// Which way its packets went.
+    pub path: Path,
     /// Why.
     pub end: End,
+}
+
+/// Which way the packets of a flow go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// Nowhere.
+    None,
+    /// The connection ends here and another one goes on.
+    Terminate,
+    /// Packet by packet through here.
+    Pass,
+    /// The kernel forwards them; counts are of what came through here before.
+    Kernel,
 }
 
 /// Traffic of one direction.
@@ -195,6 +210,18 @@ impl Count {
     pub(super) fn add(&mut self, bytes: usize) {
         self.packets += 1;
         self.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+}
+
+impl Path {
+    /// A stable name for events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Terminate => "terminate",
+            Self::Pass => "pass",
+            Self::Kernel => "kernel",
+        }
     }
 }
 

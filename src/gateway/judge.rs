@@ -2,7 +2,7 @@
 
 use super::{
     BLOCKED_IDLE, Cause, Close, EVENTS, End, Event, Flow, Gateway, LEAKS_PER_FLOW, Leak, Open,
-    Order, Refused, State, Subject,
+    Order, Path, Refused, State, Subject,
 };
 use crate::flow::{FlowId, FlowKey};
 use crate::policy::{Action, Active, Evidence, Permit, Reply, Verdict};
@@ -47,7 +47,7 @@ impl Gateway {
     pub(super) fn judge(&self, key: &FlowKey, destination: SocketAddr, now: Time) -> Judged {
         let Self {
             snapshot,
-            names,
+            shared,
             neighbours,
             ..
         } = self;
@@ -55,7 +55,8 @@ impl Gateway {
             key: *key,
             destination,
             address: snapshot.data.lookup(destination.ip()),
-            names: names
+            names: shared
+                .names()
                 .of(key.src, destination.ip(), now)
                 .map(|learned| {
                     (
@@ -118,6 +119,9 @@ impl Gateway {
             Some((_, flow)) if same => {
                 flow.cause = judged.cause;
                 flow.active = judged.active;
+                if let State::Passed(pass) = &mut flow.state {
+                    pass.begin_again();
+                }
             }
             // A flow that was blocked is forgotten, so that its next packet is judged as the first.
             _ => self.end(
@@ -194,6 +198,12 @@ impl Gateway {
         if let State::Datagrams { mapping, .. } = flow.state {
             self.unmap(mapping, &key);
         }
+        let path = match &flow.state {
+            State::Blocked(_) | State::Dialing(_) => Path::None,
+            State::Stream(_) | State::Datagrams { .. } => Path::Terminate,
+            State::Passed(pass) if pass.in_kernel => Path::Kernel,
+            State::Passed(_) => Path::Pass,
+        };
         let end = if matches!(flow.state, State::Blocked(_)) && end == End::Idle {
             End::Blocked
         } else {
@@ -207,6 +217,7 @@ impl Gateway {
             sent: flow.sent,
             received: flow.received,
             withheld: flow.withheld,
+            path,
             end,
         })));
         if let State::Stream(stream) = flow.state {
@@ -216,10 +227,14 @@ impl Gateway {
 
     /// The wheel called for a flow: its time may have come, or it was used in between.
     pub(super) fn timer(&mut self, id: FlowId, now: Time) {
-        let Some((key, flow)) = self.flows.get_mut(id) else {
+        let Some((_, flow)) = self.flows.get_mut(id) else {
             return;
         };
         flow.timer = None;
+        self.release(id, now);
+        let Some((key, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
         match flow.state {
             State::Stream(_) => self.touch(id),
             State::Dialing(_) => {
@@ -230,7 +245,7 @@ impl Gateway {
                     self.failed(id, super::Failure::TimedOut, now)
                 }
             }
-            State::Blocked(_) | State::Datagrams { .. } => {
+            State::Blocked(_) | State::Datagrams { .. } | State::Passed(_) => {
                 let until = flow.used + idle_limit(key, flow);
                 if until > now {
                     self.schedule(id, until)
@@ -319,6 +334,7 @@ fn idle_limit(key: &FlowKey, flow: &Flow) -> std::time::Duration {
         State::Blocked(_) => BLOCKED_IDLE,
         State::Dialing(_) => super::tcp::DIAL_TIMEOUT,
         State::Stream(_) => Duration::MAX,
+        State::Passed(ref pass) => Gateway::pass_idle(key, pass),
         State::Datagrams { answered: true, .. } if ASK_ONCE.contains(&key.dport) => {
             Duration::from_secs(10)
         }

@@ -8,10 +8,11 @@
 mod answer;
 mod event;
 mod judge;
+mod pass;
 mod tcp;
 mod udp;
 
-pub use event::{Cause, Close, Count, End, Event, Failure, Leak, Open, Refused, Subject};
+pub use event::{Cause, Close, Count, End, Event, Failure, Leak, Open, Path, Refused, Subject};
 pub use tcp::Outgoing;
 pub use udp::Answer;
 
@@ -29,7 +30,8 @@ use crate::time::Time;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Events that wait for the shell; more are counted as lost.
@@ -55,12 +57,18 @@ pub struct Snapshot {
 /// What a gateway is told once.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Which shard of the gate this is.
+    pub shard: u16,
     /// The link to the inside.
     pub shape: Shape,
     /// Our own addresses on the link.
     pub own: Vec<IpAddr>,
     /// Port 53 of our own addresses is this resolver.
     pub resolver: Option<SocketAddr>,
+    /// What is written back to the link is forwarded by the kernel: allowed flows may pass packet by packet.
+    pub forward: bool,
+    /// The kernel can be told to forward flows without us.
+    pub kernel: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -74,8 +82,51 @@ pub struct Limits {
     pub half_open: usize,
     /// Fragments.
     pub fragments: fragment::Limits,
-    /// Pairs of client and address with names.
-    pub names: usize,
+}
+
+/// What is known across flows and shards: a client's names are learned by one flow and matter to another, and an
+/// identifier that goes to several servers shows only when their flows are seen together.
+#[derive(Debug)]
+pub struct Shared {
+    names: Mutex<Names>,
+    memory: Mutex<Memory>,
+    /// Something was found: every datagram is compared until a look at the memory says that nothing is left to compare
+    /// with. Without it only the first ones of each flow are, so that no lock is taken for the others.
+    alert: AtomicBool,
+}
+
+impl Shared {
+    /// Nothing known yet. `names` bounds the pairs of client and address; `seed` keys the hash.
+    pub fn new(names: usize, seed: u64) -> Self {
+        Self {
+            names: Mutex::new(Names::new(names, seed)),
+            memory: Mutex::default(),
+            alert: AtomicBool::new(false),
+        }
+    }
+
+    /// The names, whatever became of who held them before: each change of theirs is whole.
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_alert(&self) -> bool {
+        self.alert.load(Ordering::Relaxed)
+    }
+
+    fn alert(&self) {
+        self.alert.store(true, Ordering::Relaxed);
+    }
+
+    fn calm_down(&self) {
+        if self.is_alert() && !self.memory().has_convicted() {
+            self.alert.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is to become of a packet that was handed in.
@@ -85,6 +136,8 @@ pub enum Fate {
     Done,
     /// Its payload is to be sent.
     Send(Datagram),
+    /// It is to be written back to the link, as it was handed in; the gateway has restored its hop limit.
+    Pass,
 }
 
 /// A payload to be sent from the socket of a mapping, judged and permitted.
@@ -139,6 +192,13 @@ pub enum Order {
         /// Which.
         mapping: MappingId,
     },
+    /// Have the kernel forward this flow from now on; then tell [`Gateway::left_to_kernel`].
+    Leave {
+        /// Which.
+        flow: FlowId,
+        /// Its five-tuple.
+        key: FlowKey,
+    },
 }
 
 /// One shard's gateway.
@@ -152,8 +212,10 @@ pub struct Gateway {
     fragments: Reassembler,
     /// The packet that the last fragment completed.
     whole: Vec<u8>,
-    names: Names,
-    memory: Memory,
+    /// What crosses flows: shared with the gateways of other shards, asked for at the beginning of flows.
+    shared: Arc<Shared>,
+    /// For payloads that are no longer compared across flows: stays empty.
+    no_memory: Memory,
     terminator: Terminator,
     outbox: Outbox,
     /// A packet of our own under construction.
@@ -203,6 +265,8 @@ enum State {
         /// Something came back.
         answered: bool,
     },
+    /// Written back to the link packet by packet, or forwarded by the kernel.
+    Passed(Box<pass::Pass>),
 }
 
 impl Gateway {
@@ -210,6 +274,7 @@ impl Gateway {
     pub fn new(
         settings: Settings,
         snapshot: Arc<Snapshot>,
+        shared: Arc<Shared>,
         rings: Box<dyn Rings + Send>,
         seed: u64,
         now: Time,
@@ -221,8 +286,8 @@ impl Gateway {
             wheel: Wheel::new(now),
             fragments: Reassembler::new(limits.fragments),
             whole: Vec::new(),
-            names: Names::new(limits.names, seed.rotate_left(31)),
-            memory: Memory::default(),
+            shared,
+            no_memory: Memory::default(),
             terminator: Terminator::new(settings.shape, rings, seed.rotate_left(47), now),
             outbox: Outbox::new(),
             draft: Vec::new(),
@@ -234,7 +299,7 @@ impl Gateway {
             neighbours: HashMap::new(),
             wall: None,
             dialing: 0,
-            serial: 0,
+            serial: u64::from(settings.shard) << 48,
             answers: (0, 0),
             swept: now,
             snapshot,
@@ -257,26 +322,20 @@ impl Gateway {
             }
         };
         if !matches!(parsed.transport, Transport::Fragment(_)) {
-            return self.whole_packet(bytes, &parsed, offload.gso_size, now);
+            return self.whole_packet(bytes, &parsed, offload, now);
         }
         match self.fragments.take(&parsed, bytes, now) {
             Ok(None) => Fate::Done,
             Ok(Some(mut whole)) => {
                 let fate = match Parsed::read(&whole, Checksum::Verify) {
-                    Ok(parsed) => self.whole_packet(&mut whole, &parsed, 0, now),
+                    Ok(parsed) => self.whole_packet(&mut whole, &parsed, &Offload::default(), now),
                     Err(malformed) => {
                         self.refuse(malformed.name(), Some(parsed.src), now);
                         Fate::Done
                     }
                 };
                 self.whole = whole;
-                match fate {
-                    Fate::Send(datagram) => Fate::Send(Datagram {
-                        whole: true,
-                        ..datagram
-                    }),
-                    Fate::Done => Fate::Done,
-                }
+                self.fate_of_whole(fate)
             }
             Err(refused) => {
                 self.refuse(refused.name(), Some(parsed.src), now);
@@ -337,6 +396,7 @@ impl Gateway {
         }
         if now.since(self.swept) >= Duration::from_secs(1) {
             self.swept = now;
+            self.shared.calm_down();
             for _ in 0..self.fragments.expire(now) {
                 self.refuse("fragment-timeout", None, now);
             }
@@ -385,7 +445,13 @@ impl Gateway {
         }
     }
 
-    fn whole_packet(&mut self, bytes: &mut [u8], parsed: &Parsed, segment: u16, now: Time) -> Fate {
+    fn whole_packet(
+        &mut self,
+        bytes: &mut [u8],
+        parsed: &Parsed,
+        offload: &Offload,
+        now: Time,
+    ) -> Fate {
         let Some(key) = FlowKey::of(parsed) else {
             // ICMP errors of the inside have nobody to tell: our sockets' peers get their own. What hosts say to their
             // own link (neighbour discovery, group membership) is nobody else's.
@@ -402,11 +468,38 @@ impl Gateway {
                 None => return Fate::Done,
             },
         };
+        if matches!(
+            self.flows.get(id),
+            Some((
+                _,
+                Flow {
+                    state: State::Passed(_),
+                    ..
+                }
+            ))
+        ) {
+            return self.pass(id, bytes, parsed, offload, now);
+        }
         if parsed.protocol == protocol::TCP {
             self.segment(id, bytes, parsed, now);
             return Fate::Done;
         }
-        self.datagram(id, bytes, parsed, segment, now)
+        self.datagram(id, bytes, parsed, offload.gso_size, now)
+    }
+
+    /// What becomes of a packet that was put together from fragments: it lies in a buffer of ours, not in the shell's.
+    fn fate_of_whole(&mut self, fate: Fate) -> Fate {
+        match fate {
+            Fate::Send(datagram) => Fate::Send(Datagram {
+                whole: true,
+                ..datagram
+            }),
+            Fate::Pass => {
+                self.outbox.add(&self.whole);
+                Fate::Done
+            }
+            Fate::Done => Fate::Done,
+        }
     }
 
     /// Begins a flow with its first packet; `None` if it does not become one.
@@ -417,10 +510,7 @@ impl Gateway {
         parsed: &Parsed,
         now: Time,
     ) -> Option<FlowId> {
-        if let Transport::Tcp(tcp) = parsed.transport
-            && tcp.flags & (Tcp::SYN | Tcp::ACK | Tcp::RST | Tcp::FIN) != Tcp::SYN
-        {
-            self.answer_reset(parsed, now);
+        if matches!(parsed.transport, Transport::Tcp(tcp) if tcp.flags & Tcp::RST != 0) {
             return None;
         }
         let mut destination = SocketAddr::new(key.dst, key.dport);
@@ -436,8 +526,19 @@ impl Gateway {
             }
         }
         let judged = self.judge(key, destination, now);
+        let passes = self.passes(key, destination, &judged);
+        if let Transport::Tcp(tcp) = parsed.transport
+            && tcp.flags & (Tcp::SYN | Tcp::ACK | Tcp::FIN) != Tcp::SYN
+            && !passes
+        {
+            // Its connection ended here, or was never ours.
+            self.answer_reset(parsed, now);
+            return None;
+        }
         let begun = self.insert_flow(key, destination, judged, now, |gateway, id, permit| {
-            if parsed.protocol == protocol::TCP {
+            if passes {
+                Ok(State::Passed(Box::default()))
+            } else if parsed.protocol == protocol::TCP {
                 gateway.dial(id, permit, bytes, parsed)
             } else {
                 gateway.map(id)

@@ -1,5 +1,6 @@
 //! TCP flows: the SYN is held until the way out is connected, then rings are pumped both ways.
 
+use super::pass::HOLD;
 use super::{End, Failure, Flow, Gateway, Order, State};
 use crate::flow::FlowId;
 use crate::packet::build::Unreachable;
@@ -20,6 +21,8 @@ pub(super) struct Stream {
     inspection: sanitize::Stream,
     /// Bytes at the front of the client's ring that have been inspected and may leave.
     cleared: usize,
+    /// Since when an incomplete message at their end is held back.
+    held: Option<Time>,
     /// The outside has sent its FIN.
     upstream_done: bool,
     /// It waits in the list of dirty flows.
@@ -75,6 +78,7 @@ impl Gateway {
             connection,
             inspection,
             cleared: 0,
+            held: None,
             upstream_done: false,
             dirty: false,
         }));
@@ -115,9 +119,16 @@ impl Gateway {
         }
         let (sanitizer, found) = (&self.snapshot.sanitizer, &mut self.found);
         let inspect = !flow.active.is_empty();
-        let (inspection, cleared) = (&mut stream.inspection, &mut stream.cleared);
-        let mut write = Some(write);
-        let taken = stream.connection.take(|bytes| {
+        let Stream {
+            connection,
+            inspection,
+            cleared,
+            held,
+            ..
+        } = &mut **stream;
+        let ended = connection.is_half_closed();
+        let (mut write, mut waits) = (Some(write), false);
+        let taken = connection.take(|bytes| {
             if !inspect {
                 *cleared = bytes.len();
             } else if let Some(fresh) = bytes.get(*cleared..)
@@ -129,22 +140,40 @@ impl Gateway {
                 }
                 *cleared = bytes.len();
             }
-            let Some((write, ready)) = write.take().zip(bytes.get(..*cleared)) else {
+            // A message that is not complete waits a moment, so that nothing of what its end may show has left.
+            let pending = if ended {
+                0
+            } else {
+                inspection.pending().min(*cleared)
+            };
+            let over = held.is_some_and(|since| now.since(since) >= HOLD);
+            *held = if pending == 0 {
+                None
+            } else {
+                held.or(Some(now))
+            };
+            let ready = if over { *cleared } else { *cleared - pending };
+            waits = ready < *cleared;
+            let Some((write, ready)) = write.take().zip(bytes.get(..ready)).filter(|_| ready > 0)
+            else {
                 return 0;
             };
             let taken = write(ready).min(*cleared);
             *cleared -= taken;
             taken
         });
-        if taken > 0 {
-            flow.sent.add(taken);
-            flow.used = now;
-            return Outgoing::Taken(taken);
+        if !self.found.is_empty() {
+            return self.weigh_stream(id, now);
         }
-        if self.found.is_empty() {
-            Outgoing::Taken(0)
+        flow.sent.add(taken);
+        flow.used = now;
+        if waits {
+            self.schedule(id, now + HOLD);
+        }
+        if taken == 0 && waits {
+            Outgoing::Empty
         } else {
-            self.weigh_stream(id, now)
+            Outgoing::Taken(taken)
         }
     }
 
@@ -273,7 +302,7 @@ impl Gateway {
                 flow.withheld += 1;
                 self.answer_blocked(reply, bytes, parsed, now);
             }
-            State::Datagrams { .. } => {}
+            State::Datagrams { .. } | State::Passed(_) => {}
         }
     }
 

@@ -6,7 +6,7 @@ use crate::flow::{FlowId, FlowKey};
 use crate::packet::build::{self, HEADROOM, Unreachable};
 use crate::packet::{Checksum, Offload, Parsed, Transport, checksum, offload, protocol};
 use crate::policy::{Reply, Verdict};
-use crate::sanitize::Context;
+use crate::sanitize::{COMPARED, Context, Reading};
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -32,6 +32,12 @@ pub struct Answer<'a> {
     pub segment: u16,
     /// Echo: the sequence number.
     pub sequence: u16,
+}
+
+/// What may leave of a payload, and what its last datagram proved to be.
+pub(super) struct Sifted {
+    pub(super) kept: Range<usize>,
+    pub(super) reading: Option<Reading>,
 }
 
 impl Answer<'_> {
@@ -65,7 +71,7 @@ impl Gateway {
         let payload = answer.buffer.get(answer.payload..)?;
         flow.received.add(payload.len());
         if key.dport == 53 && key.protocol == protocol::UDP {
-            self.names.learn(key.src, payload, now);
+            self.shared.names().learn(key.src, payload, now);
         }
         let client = SocketAddr::new(key.src, key.sport);
         let (start, offload) = if key.protocol == protocol::UDP {
@@ -206,7 +212,7 @@ impl Gateway {
                 self.answer_blocked(reply, bytes, parsed, now);
                 Fate::Done
             }
-            State::Dialing(_) | State::Stream(_) => Fate::Done,
+            State::Dialing(_) | State::Stream(_) | State::Passed(_) => Fate::Done,
         }
     }
 
@@ -267,7 +273,7 @@ impl Gateway {
         segment: u16,
         now: Time,
     ) -> Fate {
-        let Some(payload) = self.sift(id, bytes, parsed, segment, now) else {
+        let Some(Sifted { kept: payload, .. }) = self.sift(id, bytes, parsed, segment, now) else {
             return Fate::Done;
         };
         let Some((_, flow)) = self.flows.get_mut(id) else {
@@ -305,20 +311,23 @@ impl Gateway {
         })
     }
 
-    /// Judges each datagram of a payload before any of it is sent, and moves those that may leave together.
-    /// Says where they lie; `None` if nothing is left.
-    fn sift(
+    /// Judges each datagram of a payload before any of it is sent, and moves those that may leave together. `None` if
+    /// nothing is left.
+    pub(super) fn sift(
         &mut self,
         id: FlowId,
         bytes: &mut [u8],
         parsed: &Parsed,
         segment: u16,
         now: Time,
-    ) -> Option<Range<usize>> {
+    ) -> Option<Sifted> {
         let start = payload_start(parsed)?;
         let (_, flow) = self.flows.get(id)?;
         if flow.active.is_empty() {
-            return Some(start..parsed.len);
+            return Some(Sifted {
+                kept: start..parsed.len,
+                reading: None,
+            });
         }
         let step = if segment == 0 {
             parsed.len - start
@@ -326,9 +335,9 @@ impl Gateway {
             usize::from(segment)
         };
         let (mut at, mut kept) = (start, start);
-        loop {
+        let reading = loop {
             let chunk = at..parsed.len.min(at + step);
-            self.inspect(id, bytes.get(chunk.clone())?, now);
+            let reading = self.inspect(id, bytes.get(chunk.clone())?, now);
             let outcome = if self.found.is_empty() {
                 Payload::Clear
             } else {
@@ -347,17 +356,18 @@ impl Gateway {
             }
             at = chunk.end;
             if at >= parsed.len {
-                break;
+                break reading;
             }
-        }
-        (kept > start || parsed.len == start).then_some(start..kept)
+        };
+        (kept > start || parsed.len == start).then_some(Sifted {
+            kept: start..kept,
+            reading,
+        })
     }
 
-    /// Looks into one datagram; findings are left in `found`.
-    fn inspect(&mut self, id: FlowId, payload: &[u8], now: Time) {
-        let Some((key, flow)) = self.flows.get(id) else {
-            return;
-        };
+    /// Looks into one datagram, and says what it proved to be; findings are left in `found`.
+    pub(super) fn inspect(&mut self, id: FlowId, payload: &[u8], now: Time) -> Option<Reading> {
+        let (key, flow) = self.flows.get(id)?;
         let context = Context {
             client: key.src,
             sport: key.sport,
@@ -366,9 +376,23 @@ impl Gateway {
             now,
             blocked: matches!(flow.state, State::Blocked(_)),
         };
-        self.snapshot
-            .sanitizer
-            .datagram(&mut self.memory, &context, payload, &mut self.found);
+        let Self {
+            snapshot,
+            shared,
+            no_memory,
+            found,
+            ..
+        } = self;
+        let sanitizer = &snapshot.sanitizer;
+        if context.index >= COMPARED && !shared.is_alert() {
+            return sanitizer.datagram(no_memory, &context, payload, found);
+        }
+        let before = found.len();
+        let reading = sanitizer.datagram(&mut shared.memory(), &context, payload, found);
+        if found.len() > before {
+            shared.alert();
+        }
+        reading
     }
 
     /// Completes a packet of ours for the link; says where its offload header begins.

@@ -110,6 +110,9 @@ impl Compiled {
     }
 }
 
+/// As a power of two: how many records [`Merge`] keeps at hand.
+const RECENT_BITS: u32 = 12;
+
 /// What tells records apart while they are gathered.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Key {
@@ -135,6 +138,8 @@ struct Merge<'a> {
     first_origin: Option<usize>,
     records: Vec<Record>,
     record_numbers: HashMap<Key, u32, RandomState>,
+    /// Records asked for lately: neighbours repeat each other, and this fits a near cache.
+    recent: Vec<(Key, u32)>,
     places: Vec<Place>,
     place_numbers: HashMap<Box<[u32]>, u32, RandomState>,
     answers: Vec<u32>,
@@ -178,6 +183,17 @@ impl<'a> Merge<'a> {
             first_origin,
             records: Vec::new(),
             record_numbers: HashMap::default(),
+            recent: vec![
+                (
+                    Key {
+                        asn: 0,
+                        place: u32::MAX,
+                        operator: 0
+                    },
+                    0
+                );
+                1 << RECENT_BITS
+            ],
             places: Vec::new(),
             place_numbers: HashMap::default(),
             answers: Vec::new(),
@@ -281,9 +297,22 @@ impl<'a> Merge<'a> {
     }
 
     fn record(&mut self, key: Key) -> Result<u32, BadData> {
-        if let Some(&number) = self.record_numbers.get(&key) {
-            return Ok(number);
+        let recent = key.asn.wrapping_mul(0x9e37_79b1) ^ key.place.wrapping_mul(0x85eb_ca6b);
+        let recent = (recent >> (u32::BITS - RECENT_BITS)) as usize;
+        if let Some((_, number)) = self.recent.get(recent).filter(|(held, _)| *held == key) {
+            return Ok(*number);
         }
+        let number = match self.record_numbers.get(&key) {
+            Some(&number) => number,
+            None => self.new_record(key)?,
+        };
+        if let Some(slot) = self.recent.get_mut(recent) {
+            *slot = (key, number);
+        }
+        Ok(number)
+    }
+
+    fn new_record(&mut self, key: Key) -> Result<u32, BadData> {
         let number = u32::try_from(self.records.len())
             .ok()
             .filter(|number| *number < FINE)

@@ -31,9 +31,9 @@ pub use country::{BadCountry, Country, CountrySet, FewCountries};
 pub use data::{Answer, Data, Says, SourceInfo};
 pub use export::write_mmdb;
 pub use groups::{Group, Groups};
-pub use import::{Draft, Ranges, is_mmdb, mmdb_meta};
+pub use import::{Draft, Format, Label, Ranges, is_mmdb, mmdb_meta};
 pub use operators::{Operator, Operators};
-pub use pack::is_compact;
+pub use pack::{is_compact, sha256};
 pub use rows::Family;
 pub use source::{Freshness, Meta, Source};
 pub use special::{Embedding, Special};
@@ -191,8 +191,10 @@ impl AddressFacts {
 /// name, which whoever read the file puts before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadData {
-    /// Not a compact file.
-    #[error("it is not a Cordon data file")]
+    /// Neither a compact nor an mmdb file.
+    #[error(
+        "it is neither an mmdb nor a Cordon data file; if it is text, say what it holds (`kind`)"
+    )]
     Foreign,
     /// A compact file of another version.
     #[error(

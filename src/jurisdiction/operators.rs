@@ -123,15 +123,9 @@ impl Operators {
             let file: File =
                 toml::from_str(text).map_err(|error| BadData::Entry(error.to_string()))?;
             operators.digests.extend(sha256(text.as_bytes()));
-            let mut ids = Vec::new();
+            let mut claims = HashMap::new();
             for entry in file.operator {
-                if ids.contains(&entry.id) {
-                    return Err(BadData::Entry(format!(
-                        "operator “{}” stands twice in one file",
-                        entry.id
-                    )));
-                }
-                ids.push(entry.id.clone());
+                check_claims(&mut claims, &entry)?;
                 parents.push((entry.id.clone(), entry.parent.clone()));
                 operators.add(entry)?;
             }
@@ -353,6 +347,24 @@ impl Operators {
     }
 }
 
+/// Within one file nothing may stand twice: one of the two would silently not count.
+fn check_claims(claims: &mut HashMap<String, String>, entry: &Entry) -> Result<(), BadData> {
+    let asns = entry.asn.iter().map(|asn| format!("AS{asn}"));
+    let prefixes = entry.prefix.iter().chain(&entry.anycast);
+    let prefixes = prefixes.map(|prefix| format!("prefix {}", prefix.trunc()));
+    let domains = entry.domain.iter().map(|domain| format!("domain {domain}"));
+    let id = std::iter::once(format!("operator “{}”", entry.id));
+    for claim in id.chain(asns).chain(prefixes).chain(domains) {
+        if let Some(other) = claims.insert(claim.clone(), entry.id.clone()) {
+            let id = &entry.id;
+            return Err(BadData::Entry(format!(
+                "{claim} stands twice in one file: with “{other}” and with “{id}”"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn row(prefix: IpNet, family: Family, value: u32) -> Option<Row> {
     let (of, first) = number(prefix.network());
     let (_, last) = match prefix {
@@ -497,7 +509,9 @@ mod tests {
         assert!(refusal("parent = \"b\"\n").contains("“b”, which is not there"));
         assert!(refusal("parent = \"a\"\n").contains("its own ancestor"));
         assert!(refusal("prefix = [\"1.2.3.0/33\"]\n").contains("line 7"));
-        assert!(refusal(&file("")).contains("stands twice"));
+        assert!(refusal(&file("")).contains("operator “a” stands twice"));
+        let other = file("asn = [7]\n").replace("\"a\"", "\"b\"");
+        assert!(refusal(&format!("asn = [7]\n{other}")).contains("AS7 stands twice"));
         assert!(
             Operators::read(&[&file("").replace("CN", "UK")])
                 .unwrap_err()

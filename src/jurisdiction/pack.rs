@@ -85,8 +85,8 @@ impl PackedNames {
     }
 }
 
-/// SHA-256.
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256 (FIPS 180-4).
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];
     let hash = ring::digest::digest(&ring::digest::SHA256, bytes);
     for (to, from) in digest.iter_mut().zip(hash.as_ref()) {

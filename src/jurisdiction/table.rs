@@ -1,8 +1,10 @@
 //! Ranges in the order of their starts, in blocks of one size, with an index on top: what a look-up walks.
 //!
-//! Tables are larger than the caches near a core, so what counts is how many memory accesses wait for each other. The
-//! index and the first start of every block stay near; the block found with them is one access, and holds starts and
-//! values side by side.
+//! Tables are larger than the caches near a core, so what counts is how many memory accesses wait for each other, and
+//! that nothing about them must be guessed: a wrong guess keeps the look-ups behind it from being begun. Hence the
+//! first level by the leading 16 bits, the first starts of blocks and of blocks of blocks, which stay in near caches,
+//! and searches whose number of steps is fixed. Only the block itself is far away; it holds starts and values side by
+//! side.
 
 /// A key that can be indexed by its leading bits.
 pub(super) trait Key: Copy + Ord {
@@ -10,10 +12,8 @@ pub(super) trait Key: Copy + Ord {
     const LAST: Self;
     /// The leading 16 bits.
     fn top(self) -> usize;
-    /// The 8 bits behind them.
-    fn second(self) -> usize;
     /// The lowest key with these leading bits.
-    fn floor(top: u32, second: u32) -> Self;
+    fn floor(top: u32) -> Self;
 }
 
 impl Key for u32 {
@@ -22,12 +22,8 @@ impl Key for u32 {
     fn top(self) -> usize {
         (self >> 16) as usize
     }
-    #[inline]
-    fn second(self) -> usize {
-        (self >> 8 & 0xff) as usize
-    }
-    fn floor(top: u32, second: u32) -> Self {
-        top << 16 | second << 8
+    fn floor(top: u32) -> Self {
+        top << 16
     }
 }
 
@@ -37,24 +33,22 @@ impl Key for u64 {
     fn top(self) -> usize {
         (self >> 48) as usize
     }
-    #[inline]
-    fn second(self) -> usize {
-        (self >> 40 & 0xff) as usize
-    }
-    fn floor(top: u32, second: u32) -> Self {
-        Self::from(top) << 48 | Self::from(second) << 40
+    fn floor(top: u32) -> Self {
+        Self::from(top) << 48
     }
 }
 
-/// Ranges in a block: as many keys of 32 bits as a cache line holds.
+/// Ranges in a block, and blocks under one entry of `seconds`: as many keys of 32 bits as a cache line holds.
 const WIDTH: usize = 16;
 
-/// Halvings that find a block in a bucket of the first level, and in one of the second. Their number is fixed, because
-/// a loop that ends early cannot be predicted and would keep the look-ups behind it from being begun.
-const STEPS: [u32; 2] = [3, 8];
+/// Halvings that search [`WIDTH`] entries.
+const WITHIN: u32 = 4;
 
-/// Marks an entry of `top` that is a place in `second`, and one of `second` whose bucket is too crowded for its steps.
-const DEEPER: u32 = 1 << 31;
+/// Halvings that find a block in a bucket that is not crowded.
+const FEW: u32 = 3;
+
+/// Marks a crowded bucket in `top`.
+const CROWDED: u32 = 1 << 31;
 
 /// Sixteen ranges; behind the last one of a table the highest key fills up.
 #[derive(Clone, Copy, Debug)]
@@ -71,10 +65,12 @@ pub(super) struct Table<K> {
     len: usize,
     /// The first start of every block.
     firsts: Vec<K>,
-    /// By the leading 16 bits: the block with the last start at or below the lowest such key. Crowded buckets have a
-    /// second level instead, by the 8 bits behind and with one entry for the end.
+    /// Every sixteenth of `firsts`, for crowded buckets.
+    seconds: Vec<K>,
+    /// By the leading 16 bits: the block with the last start at or below the lowest such key.
     top: Vec<u32>,
-    second: Vec<u32>,
+    /// Halvings that search the entries of `seconds` of the most crowded bucket.
+    steps: u32,
 }
 
 impl<K: Key> Table<K> {
@@ -84,8 +80,9 @@ impl<K: Key> Table<K> {
             blocks: Vec::new(),
             len: 0,
             firsts: Vec::new(),
+            seconds: Vec::new(),
             top: Vec::new(),
-            second: Vec::new(),
+            steps: 0,
         }
     }
 
@@ -136,31 +133,25 @@ impl<K: Key> Table<K> {
     pub(super) fn finish(mut self) -> Self {
         self.blocks.shrink_to_fit();
         self.firsts.shrink_to_fit();
-        let mut reached = 0;
-        for bucket in 0..0x1_0000 {
-            let low = self.block_at(&mut reached, K::floor(bucket, 0));
-            let end = match bucket {
-                0xffff => low_u32(self.blocks.len().saturating_sub(1)),
-                _ => self.block_at(&mut reached.clone(), K::floor(bucket + 1, 0)),
+        self.seconds = self.firsts.iter().step_by(WIDTH).copied().collect();
+        let last = self.blocks.len().saturating_sub(1);
+        let mut low = self.block_at(0, K::floor(0));
+        for bucket in 0..=0xffff {
+            let high = match bucket {
+                0xffff => last,
+                _ => self.block_at(low, K::floor(bucket + 1)),
             };
-            if end - low < 1 << STEPS[0] {
-                self.top.push(low);
-                continue;
+            let crowded = high - low >= 1 << FEW;
+            if crowded {
+                // The distance to the last entry, as a number of bits, is the halvings that reach it.
+                let distance = high / WIDTH - low / WIDTH;
+                self.steps = self.steps.max(usize::BITS - distance.leading_zeros());
             }
-            self.top.push(DEEPER | low_u32(self.second.len()));
-            let mut lows: Vec<u32> = (0..0x100)
-                .map(|second| self.block_at(&mut reached, K::floor(bucket, second)))
-                .collect();
-            lows.push(end);
-            let crowded = lows
-                .array_windows()
-                .map(|[low, end]| match end - low < 1 << STEPS[1] {
-                    true => *low,
-                    false => DEEPER | low,
-                });
-            self.second.extend(crowded);
+            // Numbers of blocks stay far below 2^31: memory ends first.
+            self.top
+                .push(u32::try_from(low).unwrap_or(0) | if crowded { CROWDED } else { 0 });
+            low = high;
         }
-        self.second.shrink_to_fit();
         self
     }
 
@@ -168,24 +159,15 @@ impl<K: Key> Table<K> {
     #[inline]
     pub(super) fn get(&self, key: K) -> Option<u32> {
         let top = *self.top.get(key.top())?;
-        let block = if top & DEEPER == 0 {
-            self.halve(top as usize, STEPS[0], key)
+        let low = (top & !CROWDED) as usize;
+        let block = if top & CROWDED == 0 {
+            halve(&self.firsts, low, FEW, key)
         } else {
-            let second = *self.second.get((top & !DEEPER) as usize + key.second())?;
-            match second & DEEPER {
-                0 => self.halve(second as usize, STEPS[1], key),
-                _ => self
-                    .firsts
-                    .partition_point(|first| *first <= key)
-                    .checked_sub(1)?,
-            }
+            let second = halve(&self.seconds, low / WIDTH, self.steps, key);
+            halve(&self.firsts, second * WIDTH, WITHIN, key)
         };
         let block = self.blocks.get(block)?;
-        let mut place = 0;
-        for step in [8, 4, 2, 1] {
-            let start = *block.starts.get(place + step)?;
-            place += usize::from(start <= key) * step;
-        }
+        let place = halve(&block.starts, 0, WITHIN, key);
         block.values.get(place).copied()
     }
 
@@ -197,43 +179,29 @@ impl<K: Key> Table<K> {
     /// Bytes it occupies.
     pub(super) fn memory(&self) -> usize {
         self.blocks.len() * size_of::<Block<K>>()
-            + self.firsts.len() * size_of::<K>()
-            + 4 * (self.top.len() + self.second.len())
+            + (self.firsts.len() + self.seconds.len()) * size_of::<K>()
+            + self.top.len() * size_of::<u32>()
     }
 
-    /// The last block from `low` on that starts at or below `key`; it is fewer than `1 << steps` blocks away.
-    #[inline]
-    fn halve(&self, low: usize, steps: u32, key: K) -> usize {
-        let mut block = low;
-        for step in (0..steps).rev() {
-            // Two statements, so that only the test for the end, which is always passed, becomes a branch.
-            let first = self
-                .firsts
-                .get(block + (1 << step))
-                .copied()
-                .unwrap_or(K::LAST);
-            block += usize::from(first <= key) << step;
-        }
-        // Only the highest key goes beyond the end.
-        block.min(self.firsts.len().saturating_sub(1))
-    }
-
-    /// The block with the last start at or below `key`; `reached` is one that does not lie behind it.
-    fn block_at(&self, reached: &mut usize, key: K) -> u32 {
-        while self
-            .firsts
-            .get(*reached + 1)
-            .is_some_and(|first| *first <= key)
-        {
-            *reached += 1;
-        }
-        low_u32(*reached)
+    /// The block with the last start at or below `key`, which does not lie before block `from`.
+    fn block_at(&self, from: usize, key: K) -> usize {
+        let ahead = self.firsts.iter().skip(from + 1);
+        from + ahead.take_while(|first| **first <= key).count()
     }
 }
 
-/// Numbers of blocks stay far below 2^31: memory ends first.
-fn low_u32(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(0)
+/// The last place from `low` on whose key is at or below `key`, if it is fewer than `1 << steps` away. The key at
+/// `low` must be.
+#[inline]
+fn halve<K: Key>(keys: &[K], low: usize, steps: u32, key: K) -> usize {
+    let mut place = low;
+    for step in (0..steps).rev() {
+        // Two statements, so that only the test for the end, which hardly ever fails, becomes a branch.
+        let ahead = keys.get(place + (1 << step)).copied().unwrap_or(K::LAST);
+        place += usize::from(ahead <= key) << step;
+    }
+    // Only the highest key goes beyond the end.
+    place.min(keys.len().saturating_sub(1))
 }
 
 #[cfg(test)]

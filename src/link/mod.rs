@@ -1,8 +1,4 @@
 //! Where packets come in and go out: the TUN interface, and the memory their bytes wait in.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "its tests read what the kernel says of this process"
-)]
 #![expect(
     clippy::disallowed_types,
     reason = "this is the shell: it opens devices"

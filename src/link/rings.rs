@@ -168,6 +168,7 @@ impl crate::stack::Rings for Rings {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "these tests read files")]
 mod tests {
     use super::*;
     use crate::stack::Rings as _;

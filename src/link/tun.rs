@@ -392,6 +392,7 @@ fn written(result: io::Result<Option<usize>>) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "these tests read files")]
 mod tests {
     use super::*;
 

@@ -60,22 +60,23 @@ pub fn finish_segment(bytes: &mut [u8], how: &Segmenting) -> Offload {
     finish(bytes, how).unwrap_or_default()
 }
 
-/// Takes one off the time to live or hop limit of a packet that is passed on, and keeps the IPv4 checksum right (RFC
-/// 1624). False, and the packet as it was, if it must not travel further (RFC 1812, section 5.3.1; RFC 8200, section 3).
-pub fn decrement_hop_limit(bytes: &mut [u8]) -> bool {
+/// Gives a packet back the hop that its way to the TUN took, so that whoever counts hops (traceroute) sees a router and
+/// not two; the kernel takes one again when it forwards. Keeps the IPv4 checksum right (RFC 1624). False, and the packet
+/// as it was, if there is nothing to give back.
+pub fn restore_hop_limit(bytes: &mut [u8]) -> bool {
     match bytes {
         [first, _, _, _, _, _, _, _, hop_limit, protocol, c0, c1, ..]
-            if *first >> 4 == 4 && *hop_limit > 1 =>
+            if *first >> 4 == 4 && *hop_limit < u8::MAX =>
         {
             let old = u16::from_be_bytes([*hop_limit, *protocol]);
-            *hop_limit -= 1;
+            *hop_limit += 1;
             let new = u16::from_be_bytes([*hop_limit, *protocol]);
             let sum = checksum::update(u16::from_be_bytes([*c0, *c1]), old, new);
             [*c0, *c1] = sum.to_be_bytes();
             true
         }
-        [first, _, _, _, _, _, _, hop_limit, ..] if *first >> 4 == 6 && *hop_limit > 1 => {
-            *hop_limit -= 1;
+        [first, _, _, _, _, _, _, hop_limit, ..] if *first >> 4 == 6 && *hop_limit < u8::MAX => {
+            *hop_limit += 1;
             true
         }
         _ => false,

@@ -176,7 +176,13 @@ impl<'f> Changed<'f> {
                     (Key::Jurisdiction, true) => Key::Country,
                     (key, _) => key,
                 };
-                Some(self.settle(key, places.countries.iter().next()?))
+                let said = self.settle(key, places.countries.iter().next()?);
+                Some(
+                    match !any_suffices && key != Key::Country && self.forget_names() {
+                        true => format!("{said} and no name said otherwise"),
+                        false => said,
+                    },
+                )
             }
             Test::Operator(operators) => {
                 let operator = *operators.first()?;
@@ -241,8 +247,7 @@ impl<'f> Changed<'f> {
                 let said = format!("its {} were known and not in {list}", written.key.name());
                 self.settle(written.key, outside(places)?);
                 if written.key != Key::Country {
-                    // Names may belong to an operator with a seat of its own.
-                    self.names = Some(Vec::new());
+                    self.forget_names();
                 }
                 Some(said)
             }
@@ -316,6 +321,19 @@ impl<'f> Changed<'f> {
         } else {
             format!("it were located in {country} and run from there")
         }
+    }
+
+    /// Drops the names of the flow that belong to an operator, who has a seat of its own; whether there were any.
+    fn forget_names(&mut self) -> bool {
+        let data = self.facts.data;
+        let known = |name: &Name<'_>| data.operator_of_name(name.name).is_some();
+        let has_any = self.names.is_none() && self.facts.names.iter().any(known);
+        if has_any {
+            let rest = self.facts.names.iter().filter(|name| !known(name));
+            let rest = rest.map(|name| (name.name.to_owned(), name.evidence));
+            self.names = Some(rest.collect());
+        }
+        has_any
     }
 
     fn make_global(&mut self) {

@@ -115,7 +115,7 @@ fn flow_close(close: &Close) -> Value {
         ("bytes_received".to_owned(), close.received.bytes.into()),
         ("withheld".to_owned(), close.withheld.into()),
         ("end".to_owned(), close.end.name().into()),
-        ("path".to_owned(), "terminate".into()),
+        ("path".to_owned(), close.path.name().into()),
     ]);
     object.into()
 }

@@ -1,7 +1,6 @@
 //! The gate of a network or of this machine: closed before the first packet, open only while it runs, told by signals.
 
-use super::gate::{Gate, Plan, descriptors};
-use super::{Control, Handle};
+use super::gate::{Gate, Handle, Plan, default_shards, descriptors};
 use crate::config::{Config, Mode};
 use crate::gateway::Snapshot;
 use crate::kernel::divert::{Divert, OWN_MARK};
@@ -43,7 +42,8 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
     if !host && link.inside.is_empty() {
         bail!("gateway mode needs the interfaces to the inside: set `inside` under [link]");
     }
-    let tun = Tun::create(&link.tun, link.mtu)?;
+    let shards = link.shards.unwrap_or_else(default_shards);
+    let queues = Tun::create_queues(&link.tun, link.mtu, shards)?;
     let lans = if host {
         Vec::new()
     } else {
@@ -62,8 +62,10 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
         limits: config.limits.limits(descriptors()),
         rings: config.limits.rings << 20,
         mark: host.then_some(OWN_MARK),
+        forward: !host,
+        kernel: divert.lans.clone(),
     };
-    match Gate::start(tun, &plan, snapshot, reporter) {
+    match Gate::start(queues, &plan, &snapshot, reporter) {
         Ok(gate) => Ok(Running { gate, installed }),
         Err(error) => {
             installed.undo()?;
@@ -115,17 +117,17 @@ async fn attend(running: &Running, load: Load<'_>) -> Result<()> {
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => match load() {
                 Ok(snapshot) => {
-                    handle.send(Control::Replace(snapshot));
+                    handle.replace(&snapshot);
                     eprintln!("cordon: the policy is loaded anew; live flows are judged again");
                 }
                 Err(error) => eprintln!("cordon: the old policy stays: {error:#}"),
             },
             _ = pulse.tick() => {
-                if running.gate.is_finished() {
+                if running.gate.is_broken() {
                     bail!("the gate has broken; the guard stays");
                 }
                 if let Ok(neighbours) = neighbours() {
-                    handle.send(Control::Neighbours(neighbours));
+                    handle.neighbours(&neighbours);
                 }
             }
         }

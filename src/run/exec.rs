@@ -1,11 +1,11 @@
 //! One program whose only way out is Cordon: a network of its own with a TUN as its default route.
 
-use super::gate::{Gate, Plan, descriptors};
+use super::gate::{Gate, Plan, default_shards, descriptors};
 use crate::config::Bounds;
 use crate::gateway::Snapshot;
 use crate::kernel::namespace::Inside;
 use crate::report::Reporter;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ipnet::IpNet;
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,12 +32,14 @@ pub fn exec(
     reporter: Reporter,
 ) -> Result<(u8, Reporter)> {
     let bounds = Bounds::default();
-    let mut inside = Inside::new("cordon0", MTU).resolver(OURS[0]);
+    let mut inside = Inside::new("cordon0", MTU)
+        .queues(default_shards())
+        .resolver(OURS[0]);
     for address in PROGRAM {
         inside = inside.address(address.parse::<IpNet>()?);
     }
     let held = inside.start(program, arguments)?;
-    let (running, mut queues) = held.go()?;
+    let (running, queues) = held.go()?;
     let plan = Plan {
         mtu: MTU,
         own: OURS.to_vec(),
@@ -45,9 +47,10 @@ pub fn exec(
         limits: bounds.limits(descriptors()),
         rings: bounds.rings << 20,
         mark: None,
+        forward: false,
+        kernel: Vec::new(),
     };
-    let tun = queues.pop().context("the TUN device was not handed over")?;
-    let gate = Gate::start(tun, &plan, snapshot, reporter)?;
+    let gate = Gate::start(queues, &plan, &snapshot, reporter)?;
     let status = running.wait()?;
     Ok((status, gate.stop()?))
 }

@@ -1,20 +1,30 @@
 //! A gate at work: a shard for each queue, and the reporter beside them.
 
-use super::{Clock, Control, Handle, Shard};
+use super::Clock;
+use super::shard::{self, Control, Kernel, Shard};
 use crate::exit::Direct;
-use crate::gateway::{Event, Gateway, Limits, Settings, Snapshot};
-use crate::link::{Rings, Tun};
+use crate::gateway::{Event, Gateway, Limits, Settings, Shared, Snapshot};
+use crate::kernel::fastpath::Fastpath;
+use crate::link::{Offloads, Rings, Tun};
 use crate::report::Reporter;
 use crate::stack::Shape;
 use anyhow::{Context, Result, anyhow};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Events under way to the reporter; more are counted as lost.
 const EVENTS: usize = 16_384;
+/// A flow that the kernel forwards and that is silent for this long comes back, to be left again if it goes on.
+const KERNEL_IDLE: Duration = Duration::from_secs(300);
+/// Pairs of client and address whose names are kept.
+const NAMES: usize = 16_384;
+/// Flows of each family that the kernel may forward at once.
+const KERNEL_FLOWS: u32 = 65_536;
 /// Bytes of each ring of a terminated connection. Larger rings gain nothing on a local link.
 const RING: usize = 1 << 20;
 
@@ -33,59 +43,66 @@ pub struct Plan {
     pub rings: usize,
     /// Firewall mark of our own sockets.
     pub mark: Option<u32>,
+    /// The kernel forwards what is written back to the link.
+    pub forward: bool,
+    /// Interfaces whose flows the kernel may be left; none: every packet comes here.
+    pub kernel: Vec<String>,
 }
 
 /// A running gate. Dropping it without [`stop`](Self::stop) leaves it running.
 pub struct Gate {
     handle: Handle,
-    shard: JoinHandle<Result<()>>,
+    shards: Vec<JoinHandle<Result<()>>>,
     reporter: JoinHandle<Reporter>,
 }
 
 impl Gate {
-    /// Starts a gate on a TUN device.
+    /// Starts a gate on the queues of a TUN device, a shard for each.
     ///
     /// # Errors
     /// If the kernel gives no threads, memory or descriptors.
     pub fn start(
-        tun: Tun,
+        queues: Vec<Tun>,
         plan: &Plan,
-        snapshot: Arc<Snapshot>,
+        snapshot: &Arc<Snapshot>,
         reporter: Reporter,
     ) -> Result<Self> {
-        let offloads = tun.offloads();
-        let shape = Shape {
-            mtu: plan.mtu,
-            offload: offloads.checksum && offloads.tso,
-            ring: RING,
-        };
-        let settings = Settings {
-            shape,
-            own: plan.own.clone(),
-            resolver: plan.resolver,
-            limits: plan.limits,
-        };
-        let clock = Clock::new();
-        let rings = Box::new(Rings::new(plan.rings)?);
-        let seed = RandomState::new().build_hasher().finish();
-        let gateway = Gateway::new(settings, snapshot, rings, seed, clock.now());
-        let exit = Direct {
-            mark: plan.mark,
-            merge: offloads.uso,
-        };
+        let (clock, kernel) = (Clock::new(), plan.open_kernel());
+        let seed = || RandomState::new().build_hasher().finish();
+        let shared = Arc::new(Shared::new(NAMES, seed()));
         let (sender, events) = sync_channel(EVENTS);
-        let (shard, handle) = Shard::new(gateway, tun, exit, clock, sender)?;
-        let reporter = std::thread::Builder::new()
-            .name("reporter".into())
-            .spawn(move || report(reporter, &events))
-            .context("cannot start the reporter's thread")?;
-        let shard = std::thread::Builder::new()
-            .name("shard".into())
-            .spawn(move || shard.run())
-            .context("cannot start the gate's thread")?;
+        let count = queues.len().max(1);
+        let (mut shards, mut handles) = (Vec::new(), Vec::new());
+        for (index, tun) in queues.into_iter().enumerate() {
+            let offloads = tun.offloads();
+            let settings = plan.settings(index, count, offloads, kernel.is_some());
+            let rings = Box::new(Rings::new(plan.rings / count)?);
+            let shared = Arc::clone(&shared);
+            let gateway = Gateway::new(
+                settings,
+                Arc::clone(snapshot),
+                shared,
+                rings,
+                seed(),
+                clock.now(),
+            );
+            let exit = Direct {
+                mark: plan.mark,
+                merge: offloads.uso,
+            };
+            let told = (kernel.clone(), sender.clone());
+            let (shard, handle) = Shard::new(gateway, tun, exit, clock, told)?;
+            handles.push(handle);
+            shards.push((index, shard));
+        }
+        let reporter = thread("reporter".into(), move || report(reporter, &events))?;
+        let shards = shards
+            .into_iter()
+            .map(|(index, shard)| thread(format!("shard {index}"), move || shard.run()))
+            .collect::<Result<_>>()?;
         Ok(Self {
-            handle,
-            shard,
+            handle: Handle(handles),
+            shards,
             reporter,
         })
     }
@@ -95,9 +112,9 @@ impl Gate {
         self.handle.clone()
     }
 
-    /// The gate has ended by itself, which it does only when it breaks.
-    pub fn is_finished(&self) -> bool {
-        self.shard.is_finished()
+    /// A shard has ended by itself, which it does only when it breaks.
+    pub fn is_broken(&self) -> bool {
+        self.shards.iter().any(JoinHandle::is_finished)
     }
 
     /// Ends all flows and the gate; what was reported.
@@ -105,16 +122,101 @@ impl Gate {
     /// # Errors
     /// If the gate had broken before.
     pub fn stop(self) -> Result<Reporter> {
-        self.handle.send(Control::Stop);
-        let outcome = self
-            .shard
-            .join()
-            .map_err(|_| anyhow!("the gate's thread panicked"))?;
+        self.handle.stop();
+        let mut outcome = Ok(());
+        for shard in self.shards {
+            let ended = shard
+                .join()
+                .map_err(|_| anyhow!("a thread of the gate panicked"))?;
+            outcome = outcome.and(ended);
+        }
         let reporter = self
             .reporter
             .join()
             .map_err(|_| anyhow!("the reporter's thread panicked"))?;
         outcome.map(|()| reporter)
+    }
+}
+
+/// Tells all shards of a running gate.
+#[derive(Clone)]
+pub struct Handle(Vec<shard::Handle>);
+
+impl Handle {
+    /// Judge by something else from now on; live flows too.
+    pub fn replace(&self, snapshot: &Arc<Snapshot>) {
+        self.tell(|| Control::Replace(Arc::clone(snapshot)));
+    }
+
+    /// The hardware addresses of clients.
+    pub fn neighbours(&self, neighbours: &HashMap<IpAddr, [u8; 6]>) {
+        self.tell(|| Control::Neighbours(neighbours.clone()));
+    }
+
+    fn stop(&self) {
+        self.tell(|| Control::Stop);
+    }
+
+    fn tell(&self, control: impl Fn() -> Control) {
+        for shard in &self.0 {
+            shard.send(control());
+        }
+    }
+}
+
+fn thread<T: Send + 'static>(
+    name: String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(work)
+        .context("the system gives no thread")
+}
+
+/// How many shards a gate has by default: one a core, but not so many that flows of one device are spread thin.
+pub fn default_shards() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(4)
+}
+
+impl Plan {
+    /// One shard's share: the bounds are of the whole gate.
+    fn settings(&self, index: usize, count: usize, offloads: Offloads, kernel: bool) -> Settings {
+        let mut limits = self.limits;
+        limits.flows.flows = (limits.flows.flows / count).max(1);
+        limits.flows.per_source = limits.flows.per_source.min(limits.flows.flows);
+        limits.half_open = (limits.half_open / count).max(1);
+        Settings {
+            shard: u16::try_from(index).unwrap_or(u16::MAX),
+            shape: Shape {
+                mtu: self.mtu,
+                offload: offloads.checksum && offloads.tso,
+                ring: RING,
+            },
+            own: self.own.clone(),
+            resolver: self.resolver,
+            forward: self.forward,
+            kernel,
+            limits,
+        }
+    }
+
+    /// The kernel path, where there is one to be had.
+    fn open_kernel(&self) -> Option<Kernel> {
+        if self.kernel.is_empty() {
+            return None;
+        }
+        match Fastpath::open(&self.kernel, KERNEL_IDLE, KERNEL_FLOWS) {
+            Ok(fastpath) => Some(Arc::new(Mutex::new(fastpath))),
+            Err(error) => {
+                eprintln!(
+                    "cordon: every packet passes through here, none is left to the kernel: {error:#}"
+                );
+                None
+            }
+        }
     }
 }
 

@@ -15,5 +15,4 @@ mod shard;
 pub use clock::Clock;
 pub use daemon::{Load, Running, run, start};
 pub use exec::{exec, system_resolver};
-pub use gate::{Gate, Plan, descriptors};
-pub use shard::{Control, Handle, Shard};
+pub use gate::{Gate, Handle, Plan, default_shards, descriptors};

@@ -2,10 +2,11 @@
 
 use super::Clock;
 use crate::exit::{self, Datagrams, Direct, Echo};
-use crate::flow::FlowId;
+use crate::flow::{FlowId, FlowKey};
 use crate::gateway::{
     Answer, Datagram, Event, Fate, Gateway, MappingId, Order, Outgoing, Snapshot,
 };
+use crate::kernel::fastpath::Fastpath;
 use crate::link::Tun;
 use crate::packet::{Offload, offload, protocol};
 use crate::policy::Permit;
@@ -18,8 +19,8 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Packets read from the link before everything else gets its turn.
@@ -35,7 +36,7 @@ const LINK: Token = Token(0);
 const CONTROL: Token = Token(1);
 
 /// What a shard can be told while it runs.
-pub enum Control {
+pub(super) enum Control {
     /// Judge by something else from now on.
     Replace(Arc<Snapshot>),
     /// The hardware addresses of clients.
@@ -46,13 +47,16 @@ pub enum Control {
 
 /// Tells a running shard.
 #[derive(Clone)]
-pub struct Handle {
+pub(super) struct Handle {
     control: Sender<Control>,
     waker: Arc<Waker>,
 }
 
+/// The kernel path of a gate, shared by its shards.
+pub(super) type Kernel = Arc<Mutex<Fastpath>>;
+
 /// A gateway with its link and sockets.
-pub struct Shard {
+pub(super) struct Shard {
     gateway: Gateway,
     tun: Tun,
     exit: Direct,
@@ -63,6 +67,9 @@ pub struct Shard {
     lost: u64,
     streams: Slots<Upstream>,
     sockets: Slots<Mapped>,
+    /// Where flows are left to the kernel; one for all shards, asked for once a flow.
+    kernel: Option<Kernel>,
+    leaving: Vec<FlowId>,
     /// Flows that have more to move than one turn allows.
     again: Vec<FlowId>,
     buffer: Vec<u8>,
@@ -95,7 +102,7 @@ enum MappedSocket {
 
 impl Handle {
     /// Tells the shard; nothing happens if it has ended.
-    pub fn send(&self, control: Control) {
+    pub(super) fn send(&self, control: Control) {
         if self.control.send(control).is_ok() {
             // A shard that cannot be woken looks at its orders within a second.
             let _ = self.waker.wake();
@@ -108,12 +115,12 @@ impl Shard {
     ///
     /// # Errors
     /// If the kernel gives no poll descriptor.
-    pub fn new(
+    pub(super) fn new(
         gateway: Gateway,
         tun: Tun,
         exit: Direct,
         clock: Clock,
-        events: SyncSender<(Event, u64)>,
+        (kernel, events): (Option<Kernel>, SyncSender<(Event, u64)>),
     ) -> Result<(Self, Handle)> {
         let poll = Poll::new().context("cannot wait for packets: no poll descriptor")?;
         poll.registry()
@@ -134,6 +141,8 @@ impl Shard {
             lost: 0,
             streams: Slots::default(),
             sockets: Slots::default(),
+            kernel,
+            leaving: Vec::new(),
             again: Vec::new(),
             buffer: vec![0; offload::LEN + 65_536 + Answer::ROOM],
             scratch: exit::control(),
@@ -151,7 +160,7 @@ impl Shard {
     ///
     /// # Errors
     /// If the link breaks.
-    pub fn run(mut self) -> Result<()> {
+    pub(super) fn run(mut self) -> Result<()> {
         let mut events = Events::with_capacity(256);
         let mut link_ready = false;
         loop {
@@ -193,7 +202,15 @@ impl Shard {
     fn obey(&mut self, now: Time) -> bool {
         while let Ok(control) = self.control.try_recv() {
             match control {
-                Control::Replace(snapshot) => self.gateway.replace(snapshot, now),
+                Control::Replace(snapshot) => {
+                    // What the kernel forwards comes back first, so that it is judged again.
+                    if let Some(kernel) = &self.kernel
+                        && let Err(error) = locked(kernel).clear()
+                    {
+                        tracing::warn!(%error, "flows cannot be taken back from the kernel");
+                    }
+                    self.gateway.replace(snapshot, now);
+                }
                 Control::Neighbours(neighbours) => self.gateway.set_neighbours(neighbours),
                 Control::Stop => {
                     self.gateway.shutdown(now);
@@ -213,9 +230,12 @@ impl Shard {
             let offload = Offload::decode(&buffer);
             if let (Ok(Some(len)), Some(offload)) = (&outcome, offload)
                 && let Some(packet) = buffer.get_mut(offload::LEN..*len)
-                && let Fate::Send(datagram) = self.gateway.packet(packet, &offload, now)
             {
-                self.send(&datagram, packet, now);
+                match self.gateway.packet(packet, &offload, now) {
+                    Fate::Done => {}
+                    Fate::Send(datagram) => self.send(&datagram, packet, now),
+                    Fate::Pass => write_one(&self.tun, buffer.get(..*len).unwrap_or_default()),
+                }
             }
             self.buffer = buffer;
             self.flush();
@@ -243,6 +263,7 @@ impl Shard {
             };
             self.pump(flow, now);
         }
+        self.tell_kernel();
         self.flush();
         self.report();
     }
@@ -260,10 +281,33 @@ impl Shard {
                     drop(upstream);
                 }
             }
+            Order::Leave { flow, key } => self.leave(flow, key),
             Order::Unmap { mapping } => {
                 self.sockets
                     .take_if(mapping.index(), |mapped| mapped.mapping == mapping);
             }
+        }
+    }
+
+    /// Notes a flow for the kernel; all of a turn are told in one exchange.
+    fn leave(&mut self, flow: FlowId, key: FlowKey) {
+        if let Some(kernel) = &self.kernel {
+            locked(kernel).add(key);
+            self.leaving.push(flow);
+        }
+    }
+
+    /// Tells the kernel of the flows noted.
+    fn tell_kernel(&mut self) {
+        let Some(kernel) = self.kernel.as_ref().filter(|_| !self.leaving.is_empty()) else {
+            return;
+        };
+        let taken = locked(kernel).commit().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the kernel does not take flows; they go on passing through here");
+            false
+        });
+        for flow in self.leaving.drain(..) {
+            self.gateway.left_to_kernel(flow, taken);
         }
     }
 
@@ -594,6 +638,11 @@ fn write_out(gateway: &mut Gateway, tun: &Tun) {
     while let Some(packet) = gateway.next_packet() {
         write_one(tun, packet);
     }
+}
+
+/// The kernel path, whatever happened to who held it before: its changes are whole or not made.
+fn locked(kernel: &Kernel) -> MutexGuard<'_, Fastpath> {
+    kernel.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the link does not take is lost, as on any link; when it is gone, the next read says so.

@@ -35,6 +35,25 @@ pub struct Leak {
     pub class: Class,
     /// The field in words: `account number`.
     pub field: &'static str,
+    /// How it can be rewritten, if it can.
+    pub(super) codec: Codec,
+}
+
+/// How a field is rewritten without changing any length. What integrity protects has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Codec {
+    /// It cannot.
+    None,
+    /// The value of a header line becomes blanks.
+    Blanks,
+    /// The value of a parameter or quoted string becomes as many `x`.
+    Letters,
+    /// The value becomes other letters and digits, the same ones each time.
+    Pseudonym,
+    /// An EDNS option becomes padding (RFC 7830).
+    EdnsPadding,
+    /// A DHCP option becomes padding (RFC 2132, section 3.1).
+    DhcpPadding,
 }
 
 impl Leak {
@@ -54,7 +73,14 @@ impl Leak {
             name,
             class,
             field,
+            codec: Codec::None,
         }
+    }
+
+    /// The same leak, which can be rewritten.
+    pub(super) const fn with(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
     }
 
     /// This leak at `span`, whose bytes are `value`.

@@ -8,13 +8,14 @@ mod class;
 mod dissect;
 mod fanout;
 mod finding;
+mod redact;
 mod scope;
 mod secret;
 mod vocabulary;
 
 pub use class::{Certainty, Class};
 pub use dissect::Reading;
-pub use fanout::{Bounds, Memory};
+pub use fanout::{Bounds, COMPARED, Memory};
 pub use finding::{Finding, Leak, mask};
 pub use scope::{Discovery, Scope, scope, scope_within};
 pub use secret::{Kind, MAX_NAME, MAX_SECRETS, MAX_VALUE, MIN_VALUE, Secret, SecretError};
@@ -22,6 +23,7 @@ pub use vocabulary::{Term, vocabulary};
 
 use crate::time::Time;
 use dissect::{Notes, Reader};
+use ring::hmac;
 use secret::{Cursor, Payload, Scanner};
 use std::net::{IpAddr, SocketAddr};
 
@@ -43,9 +45,20 @@ pub struct Context {
 }
 
 /// Everything that does not change between payloads: the compiled secrets. Shared between threads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sanitizer {
     scanner: Option<Scanner>,
+    key: hmac::Key,
+}
+
+impl Default for Sanitizer {
+    /// Without secrets, and with a key that everyone knows.
+    fn default() -> Self {
+        Self {
+            scanner: None,
+            key: hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]),
+        }
+    }
 }
 
 /// What is remembered of one direction of one TCP flow: under 100 bytes, and up to 4 KiB while a message is incomplete.
@@ -65,7 +78,24 @@ impl Sanitizer {
     pub fn new(secrets: &[Secret]) -> Result<Self, SecretError> {
         Ok(Self {
             scanner: Scanner::new(secrets)?,
+            ..Self::default()
         })
+    }
+
+    /// The same, with a key for pseudonyms. The shell takes it from the system's randomness at start: with a known key
+    /// a pseudonym can be traced back by trying names.
+    #[must_use]
+    pub fn with_key(mut self, key: &[u8; 32]) -> Self {
+        self.key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        self
+    }
+
+    /// Rewrites what was found in a datagram or chunk, in place and without changing its length: header values, cookies,
+    /// parameters, EDNS and DHCP options, RTCP names. True if all of it is gone; if not, the rest must be dropped.
+    /// Transport checksums are the caller's.
+    #[must_use]
+    pub fn redact(&self, payload: &mut [u8], found: &[Finding]) -> bool {
+        redact::redact(&self.key, payload, found)
     }
 
     /// Judges an outgoing datagram before it is sent: appends what it gives away to `found`, spans relative to
@@ -82,6 +112,9 @@ impl Sanitizer {
         }
         let mut notes = Notes::new(payload, found);
         let reading = dissect::datagram(payload, &mut notes);
+        if reading.is_none() {
+            dissect::unknown(payload, &mut notes);
+        }
         let parts = fanout::parts(reading, notes);
         memory.judge(context, payload, parts, found);
         reading
@@ -98,6 +131,18 @@ impl Sanitizer {
             scanner.scan(cursor, Payload::Chunk(chunk), found);
         }
         stream.position = stream.position.saturating_add(chunk.len() as u64);
+    }
+
+    /// Whether nothing of the later bytes of a stream is looked at: no protocol is being read, and no secret searched.
+    pub fn is_done(&self, stream: &Stream) -> bool {
+        let searched =
+            self.scanner.is_some() && !(stream.is_sealed() && stream.position >= SEALED_DEPTH);
+        stream.reader.is_done() && !searched
+    }
+
+    /// Whether secrets were declared: then every payload that can be read is searched to its end.
+    pub fn has_secrets(&self) -> bool {
+        self.scanner.is_some()
     }
 }
 
@@ -138,7 +183,7 @@ mod tests {
         }
     }
 
-    const PING: &[u8] = b"ping seq=1 uid=512345687 room=M5xk2Rj9";
+    const PING: &[u8] = b"ping seq=1 n=512345687 r=M5xk2Rj9";
 
     #[test]
     fn a_declared_number_is_told_at_the_first_ping() {

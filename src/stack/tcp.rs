@@ -292,7 +292,8 @@ impl Connection {
         self.is_half_closed() && !self.socket().can_recv()
     }
 
-    fn is_half_closed(&self) -> bool {
+    /// The client has sent its FIN.
+    pub fn is_half_closed(&self) -> bool {
         use tcp::State::{CloseWait, Closing, LastAck, TimeWait};
         matches!(
             self.socket().state(),

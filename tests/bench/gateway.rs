@@ -3,7 +3,7 @@
 
 use crate::samples;
 use cordon::flow::FlowId;
-use cordon::gateway::{Fate, Gateway, Limits, Order, Outgoing, Settings, Snapshot};
+use cordon::gateway::{Fate, Gateway, Limits, Order, Outgoing, Settings, Shared, Snapshot};
 use cordon::jurisdiction::{Data, Groups};
 use cordon::packet::{Offload, Tcp, fragment};
 use cordon::policy::{Policy, Surroundings};
@@ -68,7 +68,6 @@ fn gateway() -> Gateway {
             bytes: 1 << 20,
             timeout: Duration::from_secs(5),
         },
-        names: 1024,
     };
     let shape = Shape {
         mtu: 1500,
@@ -77,12 +76,22 @@ fn gateway() -> Gateway {
     };
     let own = vec!["10.111.0.1".parse().unwrap()];
     let settings = Settings {
+        shard: 0,
         shape,
         own,
         resolver: None,
+        forward: false,
+        kernel: false,
         limits,
     };
-    Gateway::new(settings, Arc::clone(&SNAPSHOT), Box::new(Heap), 7, NOW)
+    Gateway::new(
+        settings,
+        Arc::clone(&SNAPSHOT),
+        Arc::new(Shared::new(1024, 7)),
+        Box::new(Heap),
+        7,
+        NOW,
+    )
 }
 
 fn drain(gateway: &mut Gateway) {

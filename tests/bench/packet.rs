@@ -57,11 +57,11 @@ fn finish_segment(bencher: Bencher<'_, '_>, offload: bool) {
 }
 
 #[divan::bench(args = [false, true])]
-fn decrement_hop_limit(bencher: Bencher<'_, '_>, v6: bool) {
+fn restore_hop_limit(bencher: Bencher<'_, '_>, v6: bool) {
     let packet = samples::udp(v6, &[7; 20]);
     bencher.bench_local(|| {
         let mut header = *packet.first_chunk::<48>().unwrap_or(&[0; 48]);
-        edit::decrement_hop_limit(black_box(&mut header));
+        edit::restore_hop_limit(black_box(&mut header));
         header
     });
 }

@@ -14,6 +14,8 @@ mod fragment;
 mod packet;
 #[path = "bodies/policy.rs"]
 mod policy;
+#[path = "bodies/sanitize.rs"]
+mod sanitize;
 
 /// A function that panics if the bytes show a fault.
 pub(crate) type Body = fn(&[u8]);
@@ -23,4 +25,7 @@ pub(crate) const TARGETS: &[(&str, Body)] = &[
     ("packet", packet::run),
     ("fragment", fragment::run),
     ("policy", policy::run),
+    ("datagram", sanitize::datagram),
+    ("stream", sanitize::stream),
+    ("capture", sanitize::capture),
 ];

@@ -16,7 +16,7 @@ const SERVER: &str = "198.41.0.4:9000";
 fn mapping(world: &mut World, from: &str, to: &str) -> MappingId {
     match world.packet(&udp(from, to, b"ping")) {
         Fate::Send(datagram) => datagram.mapping,
-        Fate::Done => panic!("{from} -> {to} is not sent: {:?}", world.events()),
+        Fate::Done | Fate::Pass => panic!("{from} -> {to} is not sent: {:?}", world.events()),
     }
 }
 

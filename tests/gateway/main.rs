@@ -11,5 +11,6 @@
 mod bulk;
 mod datagrams;
 mod leaks;
+mod passing;
 mod streams;
 mod world;

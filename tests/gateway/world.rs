@@ -1,10 +1,10 @@
 //! A gateway with a fake clock, and hands to craft packets with.
 
 use cordon::flow::FlowId;
-use cordon::gateway::{Event, Fate, Gateway, Limits, Order, Outgoing, Settings, Snapshot};
+use cordon::gateway::{Event, Fate, Gateway, Limits, Order, Outgoing, Settings, Shared, Snapshot};
 use cordon::jurisdiction::{Data, Groups};
 use cordon::packet::{
-    Checksum, Offload, Parsed, Tcp, Transport, build, checksum, offload, protocol,
+    Checksum, Gso, Offload, Parsed, Tcp, Transport, build, checksum, offload, protocol,
 };
 use cordon::policy::{Permit, Policy, Surroundings};
 use cordon::sanitize::{Kind, Sanitizer, Secret};
@@ -55,7 +55,6 @@ pub(crate) fn limits() -> Limits {
             bytes: 1 << 20,
             timeout: Duration::from_secs(5),
         },
-        names: 100,
     }
 }
 
@@ -65,11 +64,21 @@ impl World {
         Self::bounded(policy, secrets, limits())
     }
 
+    /// A router, which may pass packets and has a kernel to leave flows to.
+    pub(crate) fn router(policy: &str, secrets: &[(&str, &str)]) -> Self {
+        Self::made(policy, secrets, limits(), true)
+    }
+
     pub(crate) fn bounded(policy: &str, secrets: &[(&str, &str)], limits: Limits) -> Self {
+        Self::made(policy, secrets, limits, false)
+    }
+
+    fn made(policy: &str, secrets: &[(&str, &str)], limits: Limits, router: bool) -> Self {
         static DATA: LazyLock<Arc<Data>> = LazyLock::new(|| Arc::new(Data::embedded().unwrap()));
         let data = Arc::clone(&DATA);
         let now = Time::from_secs(1_800_000_000);
         let settings = Settings {
+            shard: 0,
             shape: Shape {
                 mtu: 1500,
                 offload: true,
@@ -77,10 +86,19 @@ impl World {
             },
             own: OWN.map(|own| own.parse().unwrap()).to_vec(),
             resolver: Some(RESOLVER.parse().unwrap()),
+            forward: router,
+            kernel: router,
             limits,
         };
         let snapshot = snapshot(&data, policy, secrets);
-        let mut gateway = Gateway::new(settings, snapshot, Box::new(Heap), 7, now);
+        let mut gateway = Gateway::new(
+            settings,
+            snapshot,
+            Arc::new(Shared::new(100, 7)),
+            Box::new(Heap),
+            7,
+            now,
+        );
         gateway.set_wall(Some(1_800_000_000));
         Self { gateway, now, data }
     }
@@ -117,7 +135,7 @@ impl World {
                 let payload = self.gateway.payload(&datagram, &bytes).to_vec();
                 Some((datagram.permit, payload))
             }
-            Fate::Done => None,
+            Fate::Done | Fate::Pass => None,
         }
     }
 
@@ -127,11 +145,16 @@ impl World {
         while let Some(entry) = self.gateway.next_packet() {
             let mut offload = Offload::decode(entry).unwrap();
             let mut bytes = entry[offload::LEN..].to_vec();
-            if offload.partial_checksum {
+            if offload.partial_checksum && offload.gso == Gso::None {
                 checksum::complete(&mut bytes, &mut offload);
             }
-            let parsed =
-                Parsed::read(&bytes, Checksum::Verify).expect("our own packets are well-formed");
+            // The segments of a super-packet get their sums when it is cut.
+            let checksum = if offload.gso == Gso::None {
+                Checksum::Verify
+            } else {
+                Checksum::Trust
+            };
+            let parsed = Parsed::read(&bytes, checksum).expect("our own packets are well-formed");
             packets.push((parsed, bytes));
         }
         packets

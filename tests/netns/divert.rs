@@ -1,6 +1,8 @@
 //! What `cordon run` changes on a machine, and that it takes it back.
 use crate::harness::{in_lab, wait_until};
-use crate::home::{Daemon, Home, PHONE, SERVER, echoes, gateway, refuse_untracked, serve, tun};
+use crate::home::{
+    Daemon, Home, PHONE, SERVER, assert_nothing_left, echoes, gateway, refuse_untracked, serve, tun,
+};
 use cordon::kernel::divert::{Divert, OWN_MARK, take_back};
 use cordon::kernel::namespace::lab::{Host, Observer};
 use cordon::kernel::netlink::{Family, Netlink};
@@ -153,6 +155,7 @@ fn a_gateway_judges_what_leaves_the_lan_and_nothing_else() {
                 "{address} did not go through the TUN"
             );
         }
+        daemon.settle();
         let passed = daemon.passed();
         for near in ["192.168.7.1", "fd00:7::1"] {
             assert!(echoes(&home.phone, near, None) && streams(&home.phone, near));
@@ -308,15 +311,14 @@ fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
         for address in SERVER {
             assert!(!echoes(&home.phone, address, None));
         }
-        let capture = outside.finish().unwrap();
-        assert_eq!((capture.missed, capture.kept.len()), (0, 0));
+        assert_nothing_left(outside);
 
         // Even if somebody puts the routes back as they were.
         let outside = home.outside();
         remove_rules(&home.router);
         let sent = load.sent();
         wait_until("the phone has sent more", || load.sent() > sent + 5000);
-        assert_eq!(outside.finish().unwrap().kept.len(), 0);
+        assert_nothing_left(outside);
 
         // A start that fails does not open what was closed.
         let outside = home.outside();
@@ -327,7 +329,7 @@ fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
         assert!(home.router.run(|| gateway().install()).is_err());
         let sent = load.sent();
         wait_until("the phone has sent more", || load.sent() > sent + 5000);
-        assert_eq!(outside.finish().unwrap().kept.len(), 0);
+        assert_nothing_left(outside);
         drop(device);
 
         // One that succeeds takes the leftovers over.
@@ -450,9 +452,7 @@ fn a_strict_return_path_setting_needs_an_address_on_the_tun() {
 fn the_tuns_addresses_answer_nobody_outside() {
     in_lab(|lab| {
         let home = Home::in_lab(lab);
-        let _device = tun(&home.router);
-        home.router.address("cordon0", "10.77.0.1/24").unwrap();
-        home.router.address("cordon0", "fd00:77::1/64").unwrap();
+        let _device = addressed_tun(&home);
         serve(&home.router);
         for (net, via) in [
             ("10.77.0.0/24", "203.0.113.1"),
@@ -480,75 +480,93 @@ fn host_mode(lans: &[&str]) -> Divert {
     }
 }
 
+/// A TUN of the router's with addresses of its own.
+fn addressed_tun(home: &Home) -> Tun {
+    let device = tun(&home.router);
+    home.router.address("cordon0", "10.77.0.1/24").unwrap();
+    home.router.address("cordon0", "fd00:77::1/64").unwrap();
+    device
+}
+
+/// How many datagrams have come out of the TUN.
+fn datagrams(device: &Tun) -> usize {
+    let mut buf = vec![0; Tun::BUFFER];
+    let mut seen = 0;
+    while let Some(len) = device.recv(&mut buf).unwrap() {
+        let packet = &buf[offload::LEN..len];
+        let protocol = if packet[0] >> 4 == 4 {
+            packet[9]
+        } else {
+            packet[6]
+        };
+        seen += usize::from(protocol == 17);
+    }
+    seen
+}
+
 #[test]
 fn in_host_mode_only_marked_sockets_leave() {
     in_lab(|lab| {
-        let home = Home::in_lab(lab);
         // Here the router is a laptop: lan0 is its home network, wan0 leads to the internet.
+        let home = Home::in_lab(lab);
+        serve(&home.phone);
         for strict in ["0", "1"] {
-            home.router
-                .setting("ipv4/conf/wan0/rp_filter", strict)
-                .unwrap();
-            let device = tun(&home.router);
-            home.router.address("cordon0", "10.77.0.1/24").unwrap();
-            home.router.address("cordon0", "fd00:77::1/64").unwrap();
+            let setting = "ipv4/conf/wan0/rp_filter";
+            home.router.setting(setting, strict).unwrap();
+            let device = addressed_tun(&home);
             let before = state(&home.router);
             let installed = home.router.run(|| host_mode(&[]).install()).unwrap();
-            let seen = Arc::new(AtomicU64::new(0));
-            let mut buf = vec![0; Tun::BUFFER];
-            let mut came = |device: &Tun| {
-                while let Some(len) = device.recv(&mut buf).unwrap() {
-                    let packet = &buf[offload::LEN..len];
-                    let udp = match packet[0] >> 4 {
-                        4 => packet[9] == 17,
-                        _ => packet[6] == 17,
-                    };
-                    if udp {
-                        seen.fetch_add(1, Ordering::SeqCst);
-                    }
-                }
-                seen.swap(0, Ordering::SeqCst)
-            };
+            datagrams(&device);
             for address in SERVER.iter().chain(&["198.51.100.9", "2001:db8:1::9"]) {
                 assert!(!echoes(&home.router, address, None), "{address}");
-                assert_eq!(came(&device), 3, "{address} into the TUN");
-                assert!(
-                    echoes(&home.router, address, Some(OWN_MARK)),
-                    "{address}, strict {strict}"
-                );
-                assert_eq!(came(&device), 0, "{address} past the TUN");
+                assert_eq!(datagrams(&device), 3, "{address} into the TUN");
+                let marked = echoes(&home.router, address, Some(OWN_MARK));
+                assert!(marked, "{address}, strict {strict}");
+                assert_eq!(datagrams(&device), 0, "{address} past the TUN");
             }
-            serve_once(&home.phone);
             for near in PHONE.iter().chain(&["127.0.0.1", "::1", "192.168.7.1"]) {
                 assert!(echoes(&home.router, near, None), "{near}");
-                assert_eq!(came(&device), 0, "{near} past the TUN");
+                assert_eq!(datagrams(&device), 0, "{near} past the TUN");
             }
-            // As kill -9 leaves it.
-            drop(device);
-            let outside = Observer::judging(&home.router, "wan0", |frame| {
-                frame.outgoing && matches!(frame.ethertype, 0x0800) && frame.bytes[9] == 17
-            })
-            .unwrap();
-            for address in SERVER {
-                assert!(!echoes(&home.router, address, None), "{address}");
-            }
-            remove_rules(&home.router);
-            for address in SERVER {
-                assert!(!echoes(&home.router, address, None), "{address}");
-            }
-            assert_eq!(outside.finish().unwrap().kept.len(), 0);
-            let device = tun(&home.router);
-            home.router.address("cordon0", "10.77.0.1/24").unwrap();
-            home.router.address("cordon0", "fd00:77::1/64").unwrap();
-            drop(installed);
-            let installed = home.router.run(|| host_mode(&[]).install()).unwrap();
             home.router.run(|| installed.undo()).unwrap();
-            assert_same(
-                &without_indexes(&before),
-                &without_indexes(&state(&home.router)),
-            );
-            drop(device);
+            assert_same(&before, &state(&home.router));
         }
+    });
+}
+
+#[test]
+fn when_the_daemon_dies_this_machine_is_cut_off() {
+    in_lab(|lab| {
+        let home = Home::in_lab(lab);
+        let device = addressed_tun(&home);
+        let before = state(&home.router);
+        drop(home.router.run(|| host_mode(&[]).install()).unwrap());
+        drop(device);
+        let outside = Observer::judging(&home.router, "wan0", |frame| {
+            let protocol = match frame.ethertype {
+                0x0800 => frame.bytes[9],
+                0x86dd => frame.bytes[6],
+                _ => 0,
+            };
+            frame.outgoing && protocol == 17
+        })
+        .unwrap();
+        for address in SERVER {
+            assert!(!echoes(&home.router, address, None), "{address}");
+        }
+        remove_rules(&home.router);
+        for address in SERVER {
+            assert!(!echoes(&home.router, address, None), "{address}");
+        }
+        assert_nothing_left(outside);
+        let _device = addressed_tun(&home);
+        let installed = home.router.run(|| host_mode(&[]).install()).unwrap();
+        home.router.run(|| installed.undo()).unwrap();
+        assert_same(
+            &without_indexes(&before),
+            &without_indexes(&state(&home.router)),
+        );
+        assert!(echoes(&home.router, SERVER[0], None));
     });
 }
 
@@ -562,13 +580,6 @@ fn without_indexes(state: &str) -> String {
         .join("\n")
 }
 
-/// The phone's echo service, unless it is there already.
-fn serve_once(phone: &Host) {
-    if !echoes(phone, "127.0.0.1", None) {
-        serve(phone);
-    }
-}
-
 #[test]
 fn a_router_can_guard_its_lan_and_itself() {
     in_lab(|lab| {
@@ -577,9 +588,7 @@ fn a_router_can_guard_its_lan_and_itself() {
             home.router
                 .setting("ipv4/conf/wan0/rp_filter", strict)
                 .unwrap();
-            let device = tun(&home.router);
-            home.router.address("cordon0", "10.77.0.1/24").unwrap();
-            home.router.address("cordon0", "fd00:77::1/64").unwrap();
+            let device = addressed_tun(&home);
             let before = state(&home.router);
             let installed = home.router.run(|| host_mode(&["lan0"]).install()).unwrap();
             let daemon = Daemon::with(device);

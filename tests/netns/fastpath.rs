@@ -1,10 +1,10 @@
 //! Flows that stay in the kernel.
-use crate::harness::{in_lab, wait_until};
-use crate::home::{Daemon, Home, SERVER, gateway, masquerade, tun};
+use crate::harness::in_lab;
+use crate::home::{Daemon, Home, SERVER, assert_nothing_left, gateway, masquerade, tun};
 use cordon::flow::FlowKey;
 use cordon::kernel::divert::Installed;
 use cordon::kernel::fastpath::Fastpath;
-use cordon::kernel::namespace::lab::{Host, Lab, Observer};
+use cordon::kernel::namespace::lab::{Host, Lab};
 use cordon::kernel::nft::Nft;
 use cordon::packet::protocol;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -42,6 +42,7 @@ impl Fast {
 
     /// How many packets `work` sends through the daemon.
     fn passed<T>(&self, work: impl FnOnce() -> T) -> u64 {
+        self.daemon.settle();
         let before = self.daemon.passed();
         work();
         self.daemon.passed() - before
@@ -159,12 +160,12 @@ fn a_running_connection_moves_and_its_bytes_stay_right() {
             assert!(fast.passed(|| exchange(&mut stream)) > 0);
             fast.add(flow);
             // What was in the TUN's queue at that instant still comes to us.
-            settle(&fast);
+            fast.daemon.settle();
             assert_eq!(fast.passed(|| exchange(&mut stream)), 0, "{server}");
             fast.remove(flow);
             assert!(fast.passed(|| exchange(&mut stream)) > 0, "{server}");
             fast.add(flow);
-            settle(&fast);
+            fast.daemon.settle();
             assert_eq!(fast.passed(|| exchange(&mut stream)), 0, "{server}");
 
             // A new connection from the same port is a new flow: it opens with us.
@@ -174,7 +175,7 @@ fn a_running_connection_moves_and_its_bytes_stay_right() {
                 .set_linger(Some(Duration::ZERO))
                 .unwrap();
             drop(stream);
-            settle(&fast);
+            fast.daemon.settle();
             let opened = fast.passed(|| {
                 let again = fast.home.phone.run(|| {
                     let socket = Socket::new(Domain::for_address(from), Type::STREAM, None)?;
@@ -186,16 +187,6 @@ fn a_running_connection_moves_and_its_bytes_stay_right() {
             });
             assert!(opened >= 1, "{server}");
         }
-    });
-}
-
-/// Waits until nothing is on its way any more.
-fn settle(fast: &Fast) {
-    let mut before = fast.daemon.passed();
-    wait_until("nothing comes any more", || {
-        thread::sleep(Duration::from_millis(50));
-        let now = fast.daemon.passed();
-        std::mem::replace(&mut before, now) == now
     });
 }
 
@@ -362,7 +353,7 @@ fn with_us_goes_the_kernel_path() {
         drop(fastpath);
         drop(_installed);
         assert!(!home.router.run(|| Nft::has_table("cordon_kernel")).unwrap());
-        let outside: Observer = home.outside();
+        let outside = home.outside();
         daemon.die();
         socket
             .set_read_timeout(Some(Duration::from_millis(100)))
@@ -372,7 +363,7 @@ fn with_us_goes_the_kernel_path() {
             let _ = socket.send(b"hello");
             assert!(socket.recv(&mut [0; 16]).is_err());
         }
-        assert_eq!(outside.finish().unwrap().kept.len(), 0);
+        assert_nothing_left(outside);
     });
 }
 

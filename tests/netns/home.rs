@@ -1,4 +1,5 @@
 //! A home network in a lab, and a stand-in for the daemon.
+use crate::harness::wait_until;
 use cordon::kernel::divert::Divert;
 use cordon::kernel::namespace::lab::{Frame, Host, Lab, Observer};
 use cordon::kernel::netlink::Netlink;
@@ -169,6 +170,16 @@ impl Daemon {
         self.passed.load(Ordering::SeqCst)
     }
 
+    /// Waits until nothing is on its way any more.
+    pub(crate) fn settle(&self) {
+        let mut before = self.passed();
+        wait_until("nothing comes any more", || {
+            thread::sleep(Duration::from_millis(30));
+            let now = self.passed();
+            std::mem::replace(&mut before, now) == now
+        });
+    }
+
     /// Passes nothing any more, but still has the TUN.
     pub(crate) fn stun(&self) {
         self.stunned.store(true, Ordering::SeqCst);
@@ -219,6 +230,13 @@ pub(crate) fn echoes(host: &Host, to: &str, mark: Option<u32>) -> bool {
     .unwrap()
 }
 
+/// Of what the observer was to look for there was nothing, and it has missed nothing.
+#[track_caller]
+pub(crate) fn assert_nothing_left(outside: Observer) {
+    let capture = outside.finish().unwrap();
+    assert_eq!((capture.missed, capture.kept.len()), (0, 0));
+}
+
 /// What leaves by `link` gets the router's own address, as at any home.
 pub(crate) fn masquerade(router: &Host, link: &str) {
     let mut name = [0; 16];
@@ -244,11 +262,27 @@ pub(crate) fn masquerade(router: &Host, link: &str) {
     });
 }
 
-/// The router takes nothing for itself that connection tracking has not seen, as stateful firewalls do.
+/// The router takes no datagram for itself that connection tracking has not seen, as stateful firewalls do.
 pub(crate) fn refuse_untracked(router: &Host) {
     const UNTRACKED: u32 = 1 << 6;
     chain(router, c"filter", (1, 0), |list| {
+        // Neighbour discovery is never tracked.
         list.nested_elem()
+            .nested_data_meta()
+            .push_dreg(8)
+            .push_key(nftables::MetaKeys::L4Proto as u32)
+            .end_nested()
+            .end_nested()
+            .nested_elem()
+            .nested_data_cmp()
+            .push_sreg(8)
+            .push_op(nftables::CmpOps::Eq as u32)
+            .nested_data()
+            .push_value(&[17])
+            .end_nested()
+            .end_nested()
+            .end_nested()
+            .nested_elem()
             .nested_data_ct()
             .push_dreg(8)
             .push_key(nftables::CtKeys::State as u32)

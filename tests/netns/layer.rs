@@ -1,7 +1,7 @@
 //! The layer under everything else: links, labs, the TUN, a program shut in.
 use crate::harness::{cordon, in_lab, wait_until};
 use cordon::kernel::namespace::lab::{Host, Lab, Observer};
-use cordon::kernel::netlink::Netlink;
+use cordon::kernel::netlink::{Family, Netlink, Route, Rule, Target};
 use nix::sys::stat::Mode;
 use std::ffi::{OsStr, OsString};
 use std::net::UdpSocket;
@@ -202,10 +202,9 @@ fn links_are_renamed_sized_and_removed() {
 }
 
 #[test]
-fn routes_and_rules_are_added_listed_and_removed() {
-    use cordon::kernel::netlink::{Family, Route, Rule, Target};
+fn routes_are_added_listed_and_removed() {
     in_lab(|lab| {
-        let (a, _) = pair(lab);
+        let (a, _b) = pair(lab);
         a.run(|| {
             let mut netlink = Netlink::open()?;
             for (family, via) in [(Family::V4, "198.51.100.2"), (Family::V6, "2001:db8::2")] {
@@ -215,20 +214,34 @@ fn routes_and_rules_are_added_listed_and_removed() {
                     metric,
                     target,
                 };
-                let routes = [
-                    route(
-                        10,
-                        Target::Device {
-                            name: "eth0".to_owned(),
-                            via: Some(via.parse()?),
-                        },
-                    ),
-                    route(20, Target::Unreachable),
-                ];
+                let out = Target::Device {
+                    name: "eth0".to_owned(),
+                    via: Some(via.parse()?),
+                };
+                let routes = [route(10, out), route(20, Target::Unreachable)];
                 for route in &routes {
                     netlink.add_route(route)?;
                 }
                 assert_eq!(netlink.routes(family, 17_231)?, routes);
+                for route in &routes {
+                    netlink.remove_route(route)?;
+                }
+                assert!(netlink.routes(family, 17_231)?.is_empty());
+                assert!(netlink.remove_route(&routes[0]).is_err());
+            }
+            Ok(())
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn policy_rules_are_added_listed_and_removed() {
+    in_lab(|lab| {
+        let (a, _b) = pair(lab);
+        a.run(|| {
+            let mut netlink = Netlink::open()?;
+            for family in Family::BOTH {
                 let rules = [
                     Rule {
                         iif: Some("eth0".to_owned()),
@@ -246,27 +259,16 @@ fn routes_and_rules_are_added_listed_and_removed() {
                 for rule in &rules {
                     netlink.add_rule(rule)?;
                 }
-                let listed: Vec<Rule> = netlink
-                    .rules(family)?
-                    .into_iter()
-                    .filter(|rule| rule.protocol == 67)
-                    .collect();
+                let mut listed = netlink.rules(family)?;
+                listed.retain(|rule| rule.protocol == 67);
                 assert_eq!(listed, rules);
                 let twice = netlink.add_rule(&rules[0]).unwrap_err();
                 assert!(twice.to_string().contains("it is there already"), "{twice}");
                 for rule in &rules {
                     netlink.remove_rule(rule)?;
                 }
-                for route in &routes {
-                    netlink.remove_route(route)?;
-                }
-                assert!(netlink.routes(family, 17_231)?.is_empty());
-                assert!(
-                    netlink
-                        .rules(family)?
-                        .iter()
-                        .all(|rule| rule.protocol != 67)
-                );
+                let left = netlink.rules(family)?;
+                assert!(left.iter().all(|rule| rule.protocol != 67));
             }
             Ok(())
         })

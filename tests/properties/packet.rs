@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hop_less_changes_nothing_else(packet in packet(), hop_limit in any::<u8>()) {
+    fn a_hop_more_changes_nothing_else(packet in packet(), hop_limit in any::<u8>()) {
         let mut packet = packet;
         if packet[0] >> 4 == 4 {
             packet[8] = hop_limit;
@@ -240,12 +240,12 @@ proptest! {
         }
         let parsed = read(&packet);
         let mut passed = packet.clone();
-        if edit::decrement_hop_limit(&mut passed) {
-            let expected = Parsed { hop_limit: hop_limit - 1, ..parsed };
+        if edit::restore_hop_limit(&mut passed) {
+            let expected = Parsed { hop_limit: hop_limit + 1, ..parsed };
             prop_assert_eq!(read(&passed), expected);
             prop_assert_eq!(&passed[12..], &packet[12..]);
         } else {
-            prop_assert!(hop_limit <= 1);
+            prop_assert_eq!(hop_limit, 255);
             prop_assert_eq!(passed, packet);
         }
     }

@@ -2,6 +2,7 @@
 //! schema. All readers take bytes, are total on damaged ones, and are bounded in time and memory by their length.
 
 mod csv;
+mod format;
 mod geofeed;
 mod mmdb;
 mod vote;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub use csv::Ranges;
+pub use format::{Format, Label};
 pub use mmdb::{is_mmdb, mmdb_meta};
 
 /// Facts gathered from one or more files, before they become a [`Source`].

@@ -3,6 +3,14 @@ use super::{Family, Netlink};
 use anyhow::Result;
 use ipnet::IpNet;
 use netlink_bindings::rt_addr::{IfaFlags, Ifaddrmsg, Request};
+use std::thread;
+use std::time::Duration;
+
+/// The routing table of a machine's own addresses.
+const LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
+/// How often, and how long apart, a new address is looked for in it.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +22,8 @@ pub struct Address {
 }
 
 impl Netlink {
-    /// Gives an interface an address. IPv6 addresses are usable at once: nobody is asked whether he has it already.
+    /// Gives an interface an address. Nobody is asked whether he has it already, and it is usable when this returns: the
+    /// kernel finishes an IPv6 address a moment after it has agreed to it, which is waited for if the interface is on.
     ///
     /// # Errors
     /// If the interface has it already or is not there, the family is switched off, or for want of rights.
@@ -27,7 +36,11 @@ impl Netlink {
             .encode()
             .push_local(net.addr())
             .push_address(net.addr());
-        self.acknowledged(&request, || format!("give {link} the address {net}"))
+        self.acknowledged(&request, || format!("give {link} the address {net}"))?;
+        if net.addr().is_ipv6() {
+            self.wait_for(net)?;
+        }
+        Ok(())
     }
 
     /// Takes an address from an interface.
@@ -60,6 +73,20 @@ impl Netlink {
             }
         })?;
         Ok(addresses)
+    }
+
+    /// Waits until an IPv6 address has its route, by which the kernel takes packets for it. On an interface that is off
+    /// this does not happen; then there is nothing to wait for.
+    fn wait_for(&mut self, net: IpNet) -> Result<()> {
+        let own = IpNet::from(net.addr());
+        for _ in 0..ATTEMPTS {
+            let routes = self.routes(Family::V6, LOCAL)?;
+            if routes.iter().any(|route| route.destination == own) {
+                break;
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     fn address_header(&mut self, link: &str, net: IpNet) -> Result<Ifaddrmsg> {

@@ -113,7 +113,7 @@ impl Flow {
             let known = self.findings.iter_mut().find(|told| {
                 told.leak == finding.leak
                     && told.field == finding.field
-                    && told.sample == finding.sample
+                    && (told.sample == finding.sample || told.class == Class::Content)
             });
             match known {
                 Some(told) => told.again(number, at),

@@ -47,7 +47,7 @@ fn audit(packets: &[(u64, Seen<'_>)]) -> (Vec<Flow>, Vec<Fanout>) {
 
 #[test]
 fn pings_to_three_servers_are_one_fan_out_with_those_that_left_before() {
-    let ping = b"ping uid=512345687 room=M5xk2Rj9";
+    let ping = b"ping n=512345687 r=M5xk2Rj9";
     let packets: Vec<_> = (1..=5)
         .map(|server| (u64::from(server) * 100, udp(40_000, server, ping)))
         .collect();

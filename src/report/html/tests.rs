@@ -87,7 +87,7 @@ fn every_part_is_there_and_every_tag_closed() {
 
 #[test]
 fn pings_to_several_servers_are_told() {
-    let page = page("p", &totals(b"ping uid=512345687 room=M5xk2Rj9"));
+    let page = page("p", &totals(b"ping n=512345687 r=M5xk2Rj9"));
     assert!(page.contains("session_id") || page.contains("person_id"));
     assert!(!page.contains("512345687"));
     assert!(page.contains("Left before it was known"));

@@ -3,12 +3,15 @@
 use super::bytes::Bytes;
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
-use crate::sanitize::finding::Leak;
+use crate::sanitize::finding::{Codec, Leak};
 
 const HARDWARE: Leak = Leak::new("dhcp.hardware-address", Class::DeviceId, "hardware address");
-const CLIENT_ID: Leak = Leak::new("dhcp.client-id", Class::DeviceId, "client identifier");
-const HOST_NAME: Leak = Leak::new("dhcp.host-name", Class::HostName, "host name");
-const VENDOR: Leak = Leak::new("dhcp.vendor-class", Class::Software, "vendor class");
+const CLIENT_ID: Leak =
+    Leak::new("dhcp.client-id", Class::DeviceId, "client identifier").with(Codec::DhcpPadding);
+const HOST_NAME: Leak =
+    Leak::new("dhcp.host-name", Class::HostName, "host name").with(Codec::DhcpPadding);
+const VENDOR: Leak =
+    Leak::new("dhcp.vendor-class", Class::Software, "vendor class").with(Codec::DhcpPadding);
 
 pub(super) const LEAKS: &[Leak] = &[HARDWARE, CLIENT_ID, HOST_NAME, VENDOR];
 

@@ -7,14 +7,17 @@ use super::bytes::Bytes;
 use super::stream::{Opening, Step};
 use super::{Notes, Reading};
 use crate::sanitize::class::{Certainty, Class};
-use crate::sanitize::finding::Leak;
+use crate::sanitize::finding::{Codec, Leak};
 use std::ops::Range;
 
 const QUERY: Leak = Leak::new("dns.query", Class::DestMeta, "queried name");
 const LOCAL_NAME: Leak = Leak::new("dns.local-name", Class::HostName, "name on the LAN");
-const CLIENT_SUBNET: Leak = Leak::new("dns.client-subnet", Class::Location, "client subnet");
-const OWNER: Leak = Leak::new("dns.owner-option", Class::DeviceId, "owner option");
-const VENDOR_OPTION: Leak = Leak::new("dns.vendor-option", Class::DeviceId, "vendor's EDNS option");
+const CLIENT_SUBNET: Leak =
+    Leak::new("dns.client-subnet", Class::Location, "client subnet").with(Codec::EdnsPadding);
+const OWNER: Leak =
+    Leak::new("dns.owner-option", Class::DeviceId, "owner option").with(Codec::EdnsPadding);
+const VENDOR_OPTION: Leak = Leak::new("dns.vendor-option", Class::DeviceId, "vendor's EDNS option")
+    .with(Codec::EdnsPadding);
 
 pub(super) const LEAKS: &[Leak] = &[QUERY, LOCAL_NAME, CLIENT_SUBNET, OWNER, VENDOR_OPTION];
 
@@ -81,6 +84,33 @@ pub(super) fn open(stream: &[u8]) -> Opening {
         [0] => Opening::Perhaps,
         _ => Opening::No,
     }
+}
+
+/// Whether a message may carry a signature over all of it (TSIG, RFC 8945; SIG(0), RFC 2931): a last record of that type.
+/// What cannot be read counts as signed.
+pub(in crate::sanitize) fn is_signed(payload: &[u8]) -> bool {
+    records(payload).is_none_or(|last| matches!(last, 24 | 250))
+}
+
+/// The type of the last record.
+fn records(payload: &[u8]) -> Option<u16> {
+    let mut bytes = Bytes::new(payload);
+    bytes.skip(4)?;
+    let questions = bytes.u16()?;
+    let count = u32::from(bytes.u16()?) + u32::from(bytes.u16()?) + u32::from(bytes.u16()?);
+    for _ in 0..questions {
+        name(&mut bytes)?;
+        bytes.skip(4)?;
+    }
+    let mut last = 0;
+    for _ in 0..count {
+        name(&mut bytes)?;
+        last = bytes.u16()?;
+        bytes.skip(6)?;
+        let length = bytes.u16()?;
+        bytes.skip(usize::from(length))?;
+    }
+    Some(last)
 }
 
 /// Shortest message with a question.

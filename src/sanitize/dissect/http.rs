@@ -4,15 +4,18 @@
 use super::stream::{Opening, Step};
 use super::{Notes, parameters, text, websocket};
 use crate::sanitize::class::Class;
-use crate::sanitize::finding::Leak;
+use crate::sanitize::finding::{Codec, Leak};
 use std::ops::Range;
 
 const HOST: Leak = Leak::new("http.host", Class::DestMeta, "host");
-const AUTHORIZATION: Leak = Leak::new("http.authorization", Class::Credential, "authorization");
-const COOKIE: Leak = Leak::new("http.cookie", Class::SessionId, "cookie");
-const USER_AGENT: Leak = Leak::new("http.user-agent", Class::Software, "software");
-const FROM: Leak = Leak::new("http.from", Class::PersonId, "mail address");
-const FORWARDED: Leak = Leak::new("http.forwarded", Class::Location, "address behind a proxy");
+const AUTHORIZATION: Leak =
+    Leak::new("http.authorization", Class::Credential, "authorization").with(Codec::Blanks);
+const COOKIE: Leak = Leak::new("http.cookie", Class::SessionId, "cookie").with(Codec::Blanks);
+const USER_AGENT: Leak =
+    Leak::new("http.user-agent", Class::Software, "software").with(Codec::Blanks);
+const FROM: Leak = Leak::new("http.from", Class::PersonId, "mail address").with(Codec::Blanks);
+const FORWARDED: Leak =
+    Leak::new("http.forwarded", Class::Location, "address behind a proxy").with(Codec::Blanks);
 
 pub(super) const LEAKS: &[Leak] = &[HOST, AUTHORIZATION, COOKIE, USER_AGENT, FROM, FORWARDED];
 

@@ -116,17 +116,24 @@ fn collectd(payload: &[u8], notes: &mut Notes<'_>) -> Option<()> {
     if payload.first_chunk() != Some(&[0, 0]) {
         return None;
     }
+    let mut parts = 0;
     while !bytes.is_empty() {
+        parts += 1;
         let kind = bytes
             .u16()
             .filter(|kind| matches!(kind, 0..=9 | 0x100..=0x210))?;
         let length = usize::from(bytes.u16()?).checked_sub(4)?;
         let mut value = bytes.sub(length)?;
         if kind == 0 {
-            notes.certain(&HOST, value.until(0)?);
+            let host = value.until(0)?;
+            if !value.is_empty() || !text::is_text(bytes.slice(&host)) {
+                return None;
+            }
+            notes.certain(&HOST, host);
         }
     }
-    Some(())
+    // A host, and what is measured there.
+    (parts > 1).then_some(())
 }
 
 #[cfg(test)]

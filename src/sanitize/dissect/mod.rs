@@ -31,6 +31,7 @@ mod ntlm;
 mod ntp;
 mod oicq;
 mod parameters;
+mod plain;
 mod postgres;
 mod quic;
 mod radius;
@@ -58,9 +59,10 @@ mod websocket;
 mod x509;
 mod xmpp;
 
+pub(super) use dns::is_signed as is_signed_dns;
 pub(super) use notes::Notes;
 pub(super) use stream::Reader;
-pub(super) use table::{datagram, leaks};
+pub(super) use table::{datagram, leaks, unknown};
 
 /// What a payload proved to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

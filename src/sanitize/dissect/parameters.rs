@@ -3,28 +3,34 @@
 use super::Notes;
 use super::text;
 use crate::sanitize::class::Class;
-use crate::sanitize::finding::Leak;
+use crate::sanitize::finding::{Codec, Leak};
 use std::ops::Range;
 
 const CREDENTIAL: Leak = Leak::new(
     "parameter.credential",
     Class::Credential,
     "password or token",
-);
+)
+.with(Codec::Letters);
 const PERSON: Leak = Leak::new(
     "parameter.person",
     Class::PersonId,
     "account, name, phone or mail address",
-);
+)
+.with(Codec::Letters);
 const DEVICE: Leak = Leak::new(
     "parameter.device",
     Class::DeviceId,
     "device or advertising identifier",
-);
-const HOST: Leak = Leak::new("parameter.host", Class::HostName, "device name");
-const CHANNEL: Leak = Leak::new("parameter.channel", Class::ChannelId, "room or channel");
-const LOCATION: Leak = Leak::new("parameter.location", Class::Location, "coordinates");
-const SESSION: Leak = Leak::new("parameter.session", Class::SessionId, "session");
+)
+.with(Codec::Letters);
+const HOST: Leak = Leak::new("parameter.host", Class::HostName, "device name").with(Codec::Letters);
+const CHANNEL: Leak =
+    Leak::new("parameter.channel", Class::ChannelId, "room or channel").with(Codec::Letters);
+const LOCATION: Leak =
+    Leak::new("parameter.location", Class::Location, "coordinates").with(Codec::Letters);
+const SESSION: Leak =
+    Leak::new("parameter.session", Class::SessionId, "session").with(Codec::Letters);
 
 pub(super) const LEAKS: &[Leak] = &[CREDENTIAL, PERSON, DEVICE, HOST, CHANNEL, LOCATION, SESSION];
 
@@ -129,7 +135,7 @@ pub(super) fn pair(name: &[u8], value: &[u8], span: Range<usize>, notes: &mut No
         b"true",
         b"false",
     ];
-    if empty.iter().any(|empty| empty.eq_ignore_ascii_case(value)) {
+    if value.len() < 2 || empty.iter().any(|empty| empty.eq_ignore_ascii_case(value)) {
         return;
     }
     if let Some(leak) = meaning(name) {

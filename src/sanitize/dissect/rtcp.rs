@@ -3,22 +3,25 @@
 use super::bytes::Bytes;
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
-use crate::sanitize::finding::Leak;
+use crate::sanitize::finding::{Codec, Leak};
 
-const CNAME: Leak = Leak::new("rtcp.cname", Class::PersonId, "canonical name");
+const CNAME: Leak =
+    Leak::new("rtcp.cname", Class::PersonId, "canonical name").with(Codec::Pseudonym);
 const RANDOM_CNAME: Leak = Leak::new(
     "rtcp.random-cname",
     Class::SessionId,
     "random canonical name",
-);
+)
+.with(Codec::Pseudonym);
 const PERSON: Leak = Leak::new(
     "rtcp.person",
     Class::PersonId,
     "name, mail address or telephone number",
-);
-const LOCATION: Leak = Leak::new("rtcp.location", Class::Location, "location");
-const TOOL: Leak = Leak::new("rtcp.tool", Class::Software, "tool");
-const NOTE: Leak = Leak::new("rtcp.note", Class::Content, "note");
+)
+.with(Codec::Blanks);
+const LOCATION: Leak = Leak::new("rtcp.location", Class::Location, "location").with(Codec::Blanks);
+const TOOL: Leak = Leak::new("rtcp.tool", Class::Software, "tool").with(Codec::Blanks);
+const NOTE: Leak = Leak::new("rtcp.note", Class::Content, "note").with(Codec::Blanks);
 
 pub(super) const LEAKS: &[Leak] = &[CNAME, RANDOM_CNAME, PERSON, LOCATION, TOOL, NOTE];
 

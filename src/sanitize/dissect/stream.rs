@@ -2,7 +2,7 @@
 
 use super::Reading;
 use super::notes::Notes;
-use super::table::{STREAM, Streams};
+use super::table::{FALLBACK, STREAM, Streams};
 use crate::sanitize::finding::Finding;
 
 /// Most bytes kept that no message end was found in.
@@ -174,32 +174,48 @@ impl Reader {
 /// The dissector of the stream and its phase; tries all of them if none is chosen yet.
 fn open<'a>(stage: &'a mut Stage, unread: &[u8]) -> Option<(&'static Streams, &'a mut u8)> {
     if matches!(stage, Stage::Opening) {
-        let mut perhaps = false;
-        let mut chosen = None;
-        for (index, dissector) in (0..).zip(STREAM) {
-            match (dissector.open)(unread) {
-                Opening::Yes => {
-                    chosen = Some(index);
-                    break;
-                }
-                Opening::Perhaps => perhaps = true,
-                Opening::No => {}
-            }
-        }
-        match chosen {
-            Some(dissector) => {
-                *stage = Stage::Reading {
-                    dissector,
-                    phase: 0,
-                }
-            }
-            None if perhaps => return None,
-            None => *stage = Stage::Done,
-        }
+        *stage = match choose(unread) {
+            Choice::Undecided => return None,
+            Choice::None => Stage::Done,
+            Choice::Dissector(dissector) => Stage::Reading {
+                dissector,
+                phase: 0,
+            },
+        };
     }
     match stage {
-        Stage::Reading { dissector, phase } => Some((STREAM.get(usize::from(*dissector))?, phase)),
+        Stage::Reading { dissector, phase } => Some((
+            STREAM.get(usize::from(*dissector)).unwrap_or(&FALLBACK),
+            phase,
+        )),
         Stage::Opening | Stage::Done => None,
+    }
+}
+
+/// What a stream is read with.
+enum Choice {
+    /// More bytes will tell.
+    Undecided,
+    /// Nothing.
+    None,
+    /// A place in the list; one beyond its end means the fallback.
+    Dissector(u8),
+}
+
+fn choose(unread: &[u8]) -> Choice {
+    let mut perhaps = false;
+    for (index, dissector) in (0..).zip(STREAM) {
+        match (dissector.open)(unread) {
+            Opening::Yes => return Choice::Dissector(index),
+            Opening::Perhaps => perhaps = true,
+            Opening::No => {}
+        }
+    }
+    match (FALLBACK.open)(unread) {
+        _ if perhaps => Choice::Undecided,
+        Opening::Perhaps => Choice::Undecided,
+        Opening::Yes => Choice::Dissector(u8::MAX),
+        Opening::No => Choice::None,
     }
 }
 

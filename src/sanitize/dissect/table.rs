@@ -56,8 +56,8 @@ static DATAGRAM: &[Datagrams] = datagrams![
     vendor::read,
     bittorrent::read,
     syslog::read,
-    dns::read,
     netbios::read,
+    dns::read,
     radius::read,
     tftp::read,
     ntp::read,
@@ -97,6 +97,19 @@ pub(super) static STREAM: &[Streams] = streams![
     "metrics" => metrics,
 ];
 
+/// What reads a stream that none of them can be of.
+pub(super) static FALLBACK: Streams = Streams {
+    protocol: "text",
+    leaks: plain::LEAKS,
+    open: plain::open,
+    step: plain::step,
+};
+
+/// Reads a datagram that no dissector knows, as text if it is text.
+pub(in crate::sanitize) fn unknown(payload: &[u8], notes: &mut Notes<'_>) {
+    plain::read(payload, notes);
+}
+
 /// Reads one datagram; `None` if no dissector knows it.
 pub(in crate::sanitize) fn datagram(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     DATAGRAM.iter().find_map(|dissector| {
@@ -112,5 +125,8 @@ pub(in crate::sanitize) fn datagram(payload: &[u8], notes: &mut Notes<'_>) -> Op
 pub(in crate::sanitize) fn leaks() -> impl Iterator<Item = &'static Leak> {
     let datagrams = DATAGRAM.iter().flat_map(|dissector| dissector.leaks);
     let streams = STREAM.iter().flat_map(|dissector| dissector.leaks);
-    datagrams.chain(streams).chain(parameters::LEAKS)
+    datagrams
+        .chain(streams)
+        .chain(FALLBACK.leaks)
+        .chain(parameters::LEAKS)
 }

@@ -87,14 +87,12 @@ pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step
     if let [0x16, 3, ..] = unread {
         return Step::Switch;
     }
+    if *phase == DATA {
+        return mail(phase, unread, notes);
+    }
     let line = text::line(unread);
     let (bytes, taken) = line.map_or((unread, None), |(line, taken)| (line, Some(taken)));
     let next = match *phase {
-        DATA if bytes == b"." => VERB,
-        DATA => {
-            notes.certain(&TEXT, 0..bytes.len());
-            DATA
-        }
         ANSWER if !is_verb(bytes) => {
             notes.certain(&TOKEN, text::trimmed(bytes, 0));
             ANSWER
@@ -106,6 +104,31 @@ pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step
         Some(taken) => {
             *phase = next;
             Step::Took(taken)
+        }
+    }
+}
+
+/// Lines of a mail up to one with a single dot.
+fn mail(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
+    let end = text::lines(unread)
+        .find(|(_, line)| *line == b".")
+        .map(|(start, _)| start);
+    match (end, memchr::memrchr(b'\n', unread)) {
+        (Some(0), _) => {
+            *phase = VERB;
+            text::line(unread).map_or(Step::Wait, |(_, taken)| Step::Took(taken))
+        }
+        (Some(end), _) => {
+            notes.certain(&TEXT, 0..end);
+            Step::Took(end)
+        }
+        (None, Some(last)) => {
+            notes.certain(&TEXT, 0..last + 1);
+            Step::Took(last + 1)
+        }
+        (None, None) => {
+            notes.certain(&TEXT, 0..unread.len());
+            Step::Wait
         }
     }
 }

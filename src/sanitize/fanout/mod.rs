@@ -10,12 +10,14 @@
 //! read, except fields it points out as opaque.
 
 mod clock;
+mod recurrence;
 mod window;
 
 use super::class::{Certainty, Class};
 use super::finding::{Finding, Leak};
 use super::secret::looks_random;
 use super::{Context, dissect};
+use recurrence::Openings;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -24,7 +26,7 @@ use window::{Sight, Window};
 /// Bytes of a datagram that are looked at.
 const DEPTH: usize = 256;
 /// Datagrams of a flow that are remembered.
-const FIRST: u32 = 3;
+pub const COMPARED: u32 = 3;
 /// Length of the runs that are compared.
 const SHINGLE: usize = 8;
 /// Fewest different bytes among the eight.
@@ -43,8 +45,14 @@ const IDENTIFIER: Leak = Leak::new(
     "value sent to several servers",
 );
 
-/// The leaks this detector tells: one name, the class says what the value looks like.
-pub(super) const LEAKS: &[Leak] = &[IDENTIFIER, TOKEN];
+const RECURRING: Leak = Leak::new(
+    "recurrence",
+    Class::DeviceId,
+    "value that stays with the device",
+);
+
+/// The leaks these detectors tell. A fan-out has one name; the class says what the value looks like.
+pub(super) const LEAKS: &[Leak] = &[IDENTIFIER, TOKEN, RECURRING];
 
 /// How much a [`Memory`] may hold. A value is one run of eight bytes and takes about 150 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +76,12 @@ impl Default for Bounds {
     }
 }
 
-/// What was seen of each client across its flows. Mutable and bounded; every flow of a client must be judged with the
+/// What was seen of each client across its flows, and of all clients at the openings of unknown ones. Mutable and bounded; every flow of a client must be judged with the
 /// same memory, or its pings to several servers are not seen together.
 #[derive(Debug)]
 pub struct Memory {
     windows: HashMap<IpAddr, Window, foldhash::fast::RandomState>,
+    openings: Openings,
     bounds: Bounds,
     values: usize,
 }
@@ -88,6 +97,7 @@ impl Memory {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             windows: HashMap::default(),
+            openings: Openings::default(),
             bounds,
             values: 0,
         }
@@ -103,6 +113,12 @@ impl Memory {
         self.values
     }
 
+    /// Whether any client has sent a value to several servers lately: then later datagrams of its flows are compared too,
+    /// otherwise only the first [`COMPARED`] of each flow.
+    pub fn has_convicted(&self) -> bool {
+        self.windows.values().any(Window::has_convicted)
+    }
+
     /// Compares the parts of a datagram with what this client sent to other servers, and tells what is shared.
     pub(super) fn judge(
         &mut self,
@@ -111,7 +127,7 @@ impl Memory {
         parts: impl Iterator<Item = Range<usize>>,
         found: &mut Vec<Finding>,
     ) {
-        let remember = context.index < FIRST;
+        let remember = context.index < COMPARED;
         let Some(window) = self.window(context, remember) else {
             return;
         };
@@ -120,12 +136,25 @@ impl Memory {
         if remember {
             clock::mark(marks.bytes, context.now, &mut marks.clocks);
         }
+        let mut whole = false;
         for part in parts {
+            whole |= part == (0..DEPTH);
             marks.compare(window, context, part, remember);
         }
+        let first = found.len();
         marks.tell(window, context, found);
         let after = window.len();
         self.values = self.values + after - before;
+        let unknown = whole && found.len() == first;
+        if context.index == 0 && unknown {
+            let place = self
+                .openings
+                .compare(context, payload, &marks.clocks, reads_as_identifier);
+            if let Some(place) = place {
+                let value = payload.get(place.clone()).unwrap_or_default();
+                found.push(RECURRING.at(Certainty::Suspected, place, value));
+            }
+        }
     }
 
     /// The window of this client. A datagram beyond the first of its flow needs one only if values are convicted.

@@ -118,7 +118,7 @@ fn edit_anything(bytes: &[u8]) {
         assert_eq!(metadata.gso != Gso::None, metadata.gso_size != 0);
     }
     let mut edited = bytes.to_vec();
-    if !edit::decrement_hop_limit(&mut edited) {
+    if !edit::restore_hop_limit(&mut edited) {
         assert_eq!(edited, bytes);
     }
 }
@@ -126,14 +126,14 @@ fn edit_anything(bytes: &[u8]) {
 /// Edits of a good packet give a good packet.
 fn keep_good(parsed: &Parsed, packet: &[u8], verified: bool) {
     let mut passed = packet.to_vec();
-    if edit::decrement_hop_limit(&mut passed) {
+    if edit::restore_hop_limit(&mut passed) {
         let checksum = if verified {
             Checksum::Verify
         } else {
             Checksum::Trust
         };
         let expected = Parsed {
-            hop_limit: parsed.hop_limit - 1,
+            hop_limit: parsed.hop_limit + 1,
             ..*parsed
         };
         assert_eq!(Parsed::read(&passed, checksum), Ok(expected));

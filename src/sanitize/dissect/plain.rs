@@ -1,0 +1,193 @@
+//! Text of no known protocol: mail addresses and hardware addresses where they stand, and values by their names. The
+//! last resort; it proves nothing about the protocol.
+
+use super::stream::{Opening, Step};
+use super::{Notes, parameters, text};
+use crate::sanitize::class::Class;
+use crate::sanitize::finding::Leak;
+use std::ops::Range;
+
+const MAIL: Leak = Leak::new("text.mail", Class::PersonId, "mail address");
+const HARDWARE: Leak = Leak::new("text.hardware-address", Class::DeviceId, "hardware address");
+
+pub(super) const LEAKS: &[Leak] = &[MAIL, HARDWARE];
+
+/// Bytes that are read, and that decide whether it is text.
+const DEPTH: usize = 2048;
+const SAMPLE: usize = 32;
+
+/// Reads a datagram that no dissector knows.
+pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) {
+    let head = payload.get(..DEPTH).unwrap_or(payload);
+    if looks_like_text(head) {
+        tell(head, 0, notes);
+    }
+}
+
+/// A stream that no dissector can be of.
+pub(super) fn open(stream: &[u8]) -> Opening {
+    match (looks_like_text(stream), stream.len() < SAMPLE) {
+        (true, false) => Opening::Yes,
+        (true, true) => Opening::Perhaps,
+        (false, _) => Opening::No,
+    }
+}
+
+/// Reads lines, or what there is of a long one.
+pub(super) fn step(_: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
+    if let [0x16, 3, ..] = unread {
+        return Step::Switch;
+    }
+    if !looks_like_text(unread) {
+        return Step::Lost;
+    }
+    let end = memchr::memrchr(b'\n', unread).map(|at| at + 1);
+    tell(unread, 0, notes);
+    match end {
+        Some(end) => Step::Took(end),
+        None if unread.len() > DEPTH => Step::Took(unread.len()),
+        None => Step::Wait,
+    }
+}
+
+/// Printable but for one byte in sixteen.
+fn looks_like_text(bytes: &[u8]) -> bool {
+    let head = bytes.get(..SAMPLE).unwrap_or(bytes);
+    let odd = head
+        .iter()
+        .filter(|byte| !(matches!(byte, 0x20..=0x7e) || b"\t\r\n\0".contains(byte)))
+        .count();
+    head.len() >= 4 && odd * 16 <= head.len()
+}
+
+fn tell(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
+    if bytes.contains(&b'"') {
+        parameters::json(bytes, start, notes);
+    }
+    for (at, line) in text::lines(bytes) {
+        if line.contains(&b'=') {
+            for (span, word) in text::words(line, at) {
+                parameters::query(word, span.start + start, notes);
+            }
+        }
+    }
+    for at in memchr::memchr_iter(b'@', bytes) {
+        if let Some(mail) = mail(bytes, at) {
+            notes.probable(&MAIL, mail.start + start..mail.end + start);
+        }
+    }
+    for mark in [b':', b'-'] {
+        let mut from = 0;
+        while let Some(at) = memchr::memchr(mark, bytes.get(from..).unwrap_or_default()) {
+            let at = from + at;
+            from = at + 1;
+            if let Some(address) = hardware(bytes, at, mark) {
+                from = address.end;
+                notes.probable(&HARDWARE, address.start + start..address.end + start);
+            }
+        }
+    }
+}
+
+/// The address around an `@`: letters before, a name with a dot after.
+fn mail(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    let local = |byte: &u8| byte.is_ascii_alphanumeric() || b"._%+-".contains(byte);
+    let domain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-".contains(byte);
+    let before = bytes
+        .get(..at)?
+        .iter()
+        .rev()
+        .take_while(|byte| local(byte))
+        .count();
+    let after = bytes.get(at + 1..)?;
+    let mut length = after.iter().take_while(|byte| domain(byte)).count();
+    while length > 0
+        && after
+            .get(length - 1)
+            .is_some_and(|byte| b".-".contains(byte))
+    {
+        length -= 1;
+    }
+    let name = after.get(..length)?;
+    let top = name.rsplit(|byte| *byte == b'.').next()?;
+    let plausible =
+        name.contains(&b'.') && top.len() >= 2 && top.iter().all(u8::is_ascii_alphabetic);
+    (before >= 1 && plausible).then_some(at - before..at + 1 + length)
+}
+
+/// Six pairs of hexadecimal digits with this mark between them; the first mark stands at `at`.
+fn hardware(bytes: &[u8], at: usize, mark: u8) -> Option<Range<usize>> {
+    const LENGTH: usize = 17;
+    let start = at.checked_sub(2)?;
+    let text = bytes.get(start..start + LENGTH)?;
+    let shaped = text.iter().enumerate().all(|(place, byte)| {
+        if place % 3 == 2 {
+            *byte == mark
+        } else {
+            byte.is_ascii_hexdigit()
+        }
+    });
+    let joined =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit() || *byte == mark);
+    let before = start.checked_sub(1).and_then(|before| bytes.get(before));
+    let empty = text.iter().all(|byte| [b'0', mark].contains(byte));
+    (shaped && !empty && !joined(before) && !joined(bytes.get(start + LENGTH)))
+        .then_some(start..start + LENGTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::notes::testing::told;
+    use super::*;
+    use crate::sanitize::finding::Finding;
+
+    fn found(payload: &[u8]) -> Vec<(&'static str, String)> {
+        let mut found: Vec<Finding> = Vec::new();
+        read(payload, &mut Notes::new(payload, &mut found));
+        found
+            .iter()
+            .map(|f| {
+                (
+                    f.leak,
+                    String::from_utf8_lossy(&payload[f.span.clone()]).into_owned(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn addresses_are_told_wherever_they_stand() {
+        assert_eq!(
+            found(b"hello from Anne <anne.d@mail.example.com>, 3C:22:fb:00:00:01."),
+            [
+                ("text.mail", "anne.d@mail.example.com".to_owned()),
+                ("text.hardware-address", "3C:22:fb:00:00:01".to_owned())
+            ]
+        );
+        assert_eq!(
+            found(b"{\"type\":\"alive\",\"userid\":\"anne7\"}"),
+            [("parameter.person", "anne7".to_owned())]
+        );
+    }
+
+    #[test]
+    fn times_fragments_and_binary_are_not_addresses() {
+        assert_eq!(
+            found(
+                b"at 12:34:56:78:90 or 00:00:00:00:00:00 or a@b or @x.yz or 12:34:56:78:9a:bc:de"
+            ),
+            []
+        );
+        assert_eq!(
+            found(b"\x01\x02\x03\x04anne@mail.example.com\x05\x06\x07"),
+            []
+        );
+    }
+
+    #[test]
+    fn streams_of_no_known_protocol_are_read_line_by_line() {
+        let (told, reading) = told(b"this is a protocol nobody knows\nstep=1 user=anne7\nmore\n");
+        assert_eq!(told, [("parameter.person", "anne7".to_owned())]);
+        assert_eq!(reading.unwrap().protocol, "text");
+    }
+}
