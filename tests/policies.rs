@@ -1,9 +1,11 @@
-//! Every shipped policy loads, is free of doubtful rules and passes its own tests.
+//! Every shipped policy loads, is free of doubtful rules and passes its own tests; the commands say so.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "helpers of tests may fail loudly, and read files"
+    clippy::disallowed_types,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail loudly, read files and run the program"
 )]
 
 use cordon::jurisdiction::{Data, Groups};
@@ -113,4 +115,166 @@ fn every_example_of_the_readme_loads_and_passes_its_tests() {
             assert!(result.passed, "{result:?}");
         }
     }
+}
+
+/// Runs the program; what it prints and its exit status.
+fn cordon(arguments: &[&str]) -> (String, String, i32) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_cordon"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+        output.status.code().unwrap(),
+    )
+}
+
+fn temporary(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[test]
+fn check_passes_what_is_shipped_and_tells_each_mistake_with_its_place() {
+    let (out, _, status) = cordon(&[
+        "check",
+        "policies/home.toml",
+        "policies/corporate-research.toml",
+    ]);
+    assert_eq!(status, 0, "{out}");
+    assert!(out.contains("policies/corporate-research.toml: 9 rules, 0 warnings, 12 tests passed"));
+
+    let broken = temporary(
+        "version = 1\nnmae = \"x\"\n[[rule]]\nid = \"a\"\nport = [99999]\naction = \"block\"\n\
+         [[rule]]\nid = \"a\"\ncountry = [\"UK\"]\naction = \"blok\"\n",
+    );
+    let name = broken.path().to_str().unwrap();
+    let (out, _, status) = cordon(&["check", name]);
+    let places: Vec<&str> = out
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.split(" error:").next())
+        .collect();
+    assert_eq!(
+        places[..5],
+        [":2:1:", ":5:9:", ":8:6:", ":9:12:", ":10:10:"],
+        "{out}"
+    );
+    assert_eq!(status, 1);
+
+    let (out, _, status) = cordon(&["check", "--json", name]);
+    assert_eq!(status, 1);
+    let first: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["type"], &first["line"]),
+        (&"error".into(), &2.into())
+    );
+
+    let (_, error, status) = cordon(&["check", "no-such-file.toml"]);
+    assert_eq!(status, 2);
+    assert!(error.contains("cannot read no-such-file.toml"), "{error}");
+}
+
+#[test]
+fn check_fails_if_a_test_of_the_policy_does() {
+    let policy = temporary(
+        "version = 1\n[[test]]\nflow = \"* -> 192.0.2.1:1\"\nexpect = \"allow by default\"\n",
+    );
+    let (out, _, status) = cordon(&["check", policy.path().to_str().unwrap()]);
+    assert_eq!(status, 1);
+    assert!(
+        out.contains("expected allow by default, found block by default"),
+        "{out}"
+    );
+}
+
+#[test]
+fn explain_says_the_verdict_by_its_status() {
+    let journalist = "policies/journalist.toml";
+    for (arguments, status) in [
+        (&["9.9.9.9"][..], 0),
+        (&["--policy", "policies/clubhouse-2021.toml", "1.2.4.8"], 10),
+        (
+            &[
+                "--policy",
+                journalist,
+                "--proto",
+                "udp",
+                "--name",
+                "x.signal.org",
+                "1.1.1.1:3478",
+            ],
+            10,
+        ),
+        (
+            &[
+                "--policy",
+                "policies/corporate.toml",
+                "--name",
+                "x.zoom.us",
+                "9.9.9.9",
+            ],
+            11,
+        ),
+        (&["--proto", "icmp", "2001:4860:4860::8888"], 0),
+        (&["--policy", "no-such-file", "1.1.1.1"], 2),
+        (&["example.org"], 2),
+        (&["--name", "a b", "1.1.1.1"], 2),
+        (&["--from", "nobody", "1.1.1.1"], 2),
+    ] {
+        let arguments: Vec<&str> = ["explain"].iter().chain(arguments).copied().collect();
+        let (out, error, found) = cordon(&arguments);
+        assert_eq!(found, status, "{arguments:?}\n{out}{error}");
+    }
+    let observed = temporary(
+        "version = 1\nmode = \"observe\"\n[default]\naction = \"allow\"\n[[rule]]\nid = \"x\"\naction = \"block\"\n",
+    );
+    let (out, _, status) = cordon(&[
+        "explain",
+        "--policy",
+        observed.path().to_str().unwrap(),
+        "1.1.1.1",
+    ]);
+    assert_eq!(status, 12, "{out}");
+    assert!(out.contains("Only observed: `x` would block it."), "{out}");
+}
+
+#[test]
+fn explain_prints_one_object_with_the_promised_keys() {
+    let policy = "policies/clubhouse-2021.toml";
+    let (out, _, _) = cordon(&[
+        "explain", "--json", "--policy", policy, "--name", "x.org", "1.2.4.8",
+    ]);
+    let object: serde_json::Value = serde_json::from_str(&out).unwrap();
+    for key in [
+        "verdict", "rule", "reply", "exit", "observed", "needs", "facts", "trace", "flip",
+    ] {
+        assert!(object.get(key).is_some(), "{key}");
+    }
+    for key in [
+        "ip",
+        "looked_up_as",
+        "special",
+        "country",
+        "registered",
+        "asn",
+        "as_name",
+        "operator",
+        "operator_country",
+        "anycast",
+        "confidence",
+        "sources",
+        "name",
+        "name_evidence",
+    ] {
+        assert!(object["facts"].get(key).is_some(), "{key}");
+    }
+    assert_eq!(object["rule"], "no-prc");
+    assert_eq!(object["trace"][0]["matched"], "no");
+    let again = cordon(&[
+        "explain", "--json", "--policy", policy, "--name", "x.org", "1.2.4.8",
+    ]);
+    assert_eq!(again.0, out, "the same inputs give the same bytes");
 }

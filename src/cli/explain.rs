@@ -2,7 +2,8 @@
 
 use super::policy::{Data, load_or_observe};
 use crate::policy::{
-    Evidence, Explanation, FactSheet, Facts, Name, NameFact, Opening, Step, canonical_name,
+    Evidence, Explanation, FactSheet, Facts, Name, NameFact, Opening, SourceFact, Step,
+    canonical_name,
 };
 use anyhow::{Context, Result, anyhow};
 use std::fmt::Write as _;
@@ -238,31 +239,27 @@ fn known(why: &Explanation) -> Vec<(&'static str, String)> {
         let name = facts.as_name.as_deref().unwrap_or("without a name");
         format!("AS{asn} {name}")
     });
-    let sure = facts.confidence;
-    let located = format!(
-        "{} ({sure}{})",
-        or_unknown(&facts.country),
-        said(why, "location")
-    );
-    let told = |value: &Option<String>, fact| {
-        let said = said(why, fact);
-        match said.strip_prefix("; ") {
-            Some(said) => format!("{} ({said})", or_unknown(value)),
-            None => or_unknown(value),
-        }
-    };
+    let sources = &facts.sources;
+    let located = told(sources, |source| source.country.clone());
+    let registered = told(sources, |source| source.registered.clone());
+    let announced = told(sources, |source| source.asn.map(|asn| format!("AS{asn}")));
     let operator = facts.operator.as_deref().unwrap_or("none that is listed");
-    let entry = facts
-        .sources
-        .iter()
-        .find(|source| source.fact == "operator" && source.says == operator);
-    let checked = entry.map(|entry| format!(" (operator file, checked {})", entry.built));
-    let operator = format!("{operator}{}", checked.unwrap_or_default());
+    let checked = told(sources, |source| source.operator.clone());
+    let confidence = facts.confidence;
     lines.extend([
-        ("located in", located),
-        ("registered in", told(&facts.registered, "registration")),
-        ("announced by", told(&origin, "origin")),
-        ("operator", operator),
+        (
+            "located in",
+            format!("{} {confidence}{located}", or_unknown(&facts.country)),
+        ),
+        (
+            "registered in",
+            format!("{}{registered}", or_unknown(&facts.registered)),
+        ),
+        (
+            "announced by",
+            format!("{}{announced}", or_unknown(&origin)),
+        ),
+        ("operator", format!("{operator}{checked}")),
         ("operator's seat", or_unknown(&facts.operator_country)),
         ("anycast", facts.anycast.into()),
         ("data", facts.data.clone()),
@@ -293,22 +290,24 @@ fn names(facts: &FactSheet) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// What each source says about a fact, with its age.
-fn said(why: &Explanation, fact: &str) -> String {
-    let mut text = String::new();
-    for source in why
-        .facts
-        .sources
+/// What each source says about a fact, with its age, in brackets; nothing if none does.
+fn told(sources: &[SourceFact], fact: impl Fn(&SourceFact) -> Option<String>) -> String {
+    let said: Vec<String> = sources
         .iter()
-        .filter(|source| source.fact == fact)
-    {
-        let age = source
-            .age_days
-            .map(|days| format!(", {days} days old"))
-            .unwrap_or_default();
-        let _ = write!(text, "; {}: {}{age}", source.name, source.says);
+        .filter_map(|source| {
+            let age = source.age_days.map(|days| format!(", {days} days old"));
+            Some(format!(
+                "{}: {}{}",
+                source.name,
+                fact(source)?,
+                age.unwrap_or_default()
+            ))
+        })
+        .collect();
+    if said.is_empty() {
+        return String::new();
     }
-    text
+    format!(" ({})", said.join("; "))
 }
 
 #[cfg(test)]

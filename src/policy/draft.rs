@@ -24,6 +24,8 @@ pub(super) struct Draft<'d> {
     pub(super) data: &'d Data,
     pub(super) groups: &'d Groups,
     files: &'d dyn Files,
+    /// The folder of the policy's own file, with its slash.
+    folder: String,
     pub(super) sources: BTreeMap<String, Arc<[Member]>>,
     pub(super) targets: BTreeMap<String, Arc<[(Test, Written)]>>,
     pub(super) schedules: BTreeMap<String, Arc<Schedule>>,
@@ -47,11 +49,14 @@ pub(super) struct List {
 }
 
 impl<'d> Draft<'d> {
-    pub(super) fn new(around: &Surroundings<'d>, files: &'d dyn Files) -> Self {
+    pub(super) fn new(file: &str, around: &Surroundings<'d>, files: &'d dyn Files) -> Self {
         Self {
             data: around.data,
             groups: around.groups,
             files,
+            folder: file
+                .rsplit_once('/')
+                .map_or(String::new(), |(folder, _)| format!("{folder}/")),
             sources: BTreeMap::new(),
             targets: BTreeMap::new(),
             schedules: BTreeMap::new(),
@@ -176,24 +181,27 @@ impl<'d> Draft<'d> {
             let Some(file_name) = file.string(reader) else {
                 continue;
             };
-            let written = written_list(file_name, format, attribute);
-            let entry = (name.into(), written.into(), reader.place(start));
-            self.declared.lists.push(entry);
             match self.fetch_list(reader.file(), file_name, format, attribute) {
-                Ok(listed) => self.add_list(name, start, listed, reader),
+                Ok((path, listed)) => {
+                    let path = path.strip_prefix(&self.folder).unwrap_or(&path);
+                    let written = written_list(path, format, attribute).into();
+                    let entry = (name.into(), written, reader.place(start));
+                    self.declared.lists.push(entry);
+                    self.add_list(name, start, listed, reader);
+                }
                 Err(message) => reader.problem(file.start, message),
             }
         }
     }
 
-    /// A list with those that it includes.
+    /// The path of a list, and what it says with those that it includes.
     fn fetch_list(
         &self,
         by: &str,
         name: &str,
         format: Format,
         attribute: Option<&str>,
-    ) -> Result<Listed, String> {
+    ) -> Result<(String, Listed), String> {
         const MOST: usize = 256;
         let first = beside(by, name)?;
         let mut open = vec![(first.clone(), attribute.map(str::to_owned))];
@@ -225,7 +233,7 @@ impl<'d> Draft<'d> {
                 format.name()
             ));
         }
-        Ok(all)
+        Ok((first, all))
     }
 
     fn add_list(&mut self, name: &str, start: usize, listed: Listed, reader: &Reader<'_>) {

@@ -110,18 +110,30 @@ pub struct FactSheet {
     pub data: String,
 }
 
-/// What one source says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What one source says of one fact; the field of that fact is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SourceFact {
     /// The source.
     pub name: String,
-    /// What about: `location`, `registration`, `origin`, `anycast`, `operator`.
-    pub fact: &'static str,
-    /// Its answer, if that is a country; of an operator its seat.
+    /// Where the address is located.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
-    /// Its answer in words.
-    pub says: String,
-    /// When the source was built, `YYYY-MM-DD`.
+    /// Where it is registered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registered: Option<String>,
+    /// Who originates it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// Whether it is anycast: `yes`, `no`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anycast: Option<&'static str>,
+    /// Who operates the address or one of its names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// The seat of that operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator_country: Option<String>,
+    /// When the source was built, of an operator when it was last looked at; `YYYY-MM-DD`.
     pub built: String,
     /// Its age in days, if the clock is set.
     pub age_days: Option<u64>,
@@ -296,51 +308,56 @@ impl NameFact {
     }
 }
 
-/// What each source says, and what follows from the operator file.
+/// What each source says, and what the operator file says of those who run the address or its names.
 fn sources(facts: &Facts<'_>) -> Vec<SourceFact> {
     let answers = facts.data.answers(facts.destination.ip()).into_iter();
-    let mut told: Vec<SourceFact> = answers
-        .map(|answer| {
-            let (fact, country, says) = match answer.says {
-                Says::Located(country) => ("location", Some(country), country.to_string()),
-                Says::Registered(country) => ("registration", Some(country), country.to_string()),
-                Says::Origin(asn) => ("origin", None, format!("AS{asn}")),
-                Says::Anycast(anycast) => ("anycast", None, anycast.name().into()),
-            };
-            let meta = &answer.source.meta;
-            SourceFact {
-                name: meta.name.clone(),
-                fact,
-                country: country.map(|country| country.to_string()),
-                says,
-                built: meta.built_on(),
-                age_days: days_since(meta.built, facts.wall),
-            }
-        })
-        .collect();
-    let of_address = facts.address.operator.into_iter();
+    let told = answers.map(|answer| {
+        let meta = &answer.source.meta;
+        let mut told = SourceFact {
+            name: meta.name.clone(),
+            built: meta.built_on(),
+            age_days: days_since(meta.built, facts.wall),
+            ..SourceFact::default()
+        };
+        match answer.says {
+            Says::Located(country) => told.country = Some(country.to_string()),
+            Says::Registered(country) => told.registered = Some(country.to_string()),
+            Says::Origin(asn) => told.asn = Some(asn),
+            Says::Anycast(anycast) => told.anycast = Some(anycast.name()),
+        }
+        told
+    });
+    told.chain(operators(facts)).collect()
+}
+
+fn operators(facts: &Facts<'_>) -> Vec<SourceFact> {
     let of_names = facts.names.iter();
     let of_names = of_names.filter_map(|name| facts.data.operator_of_name(name.name));
-    let mut seen = Vec::new();
-    for operator in of_address.chain(of_names) {
-        if let Some(entry) = facts.data.operator(operator)
-            && !seen.contains(&operator)
-        {
-            seen.push(operator);
-            let built: Option<jiff::civil::Date> = entry.as_of.parse().ok();
-            let built = built.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
-            let built = built.and_then(|day| u64::try_from(day.timestamp().as_second()).ok());
-            told.push(SourceFact {
-                name: "operators".into(),
-                fact: "operator",
-                country: Some(entry.seat.to_string()),
-                says: entry.id.clone(),
-                built: entry.as_of.clone(),
-                age_days: built.and_then(|built| days_since(built, facts.wall)),
-            });
+    let mut known = Vec::new();
+    for operator in facts.address.operator.into_iter().chain(of_names) {
+        if !known.contains(&operator) {
+            known.push(operator);
         }
     }
-    told
+    let entries = known
+        .into_iter()
+        .filter_map(|operator| facts.data.operator(operator));
+    let told = entries.map(|entry| SourceFact {
+        name: "operators".into(),
+        operator: Some(entry.id.clone()),
+        operator_country: Some(entry.seat.to_string()),
+        built: entry.as_of.clone(),
+        age_days: midnight(&entry.as_of).and_then(|built| days_since(built, facts.wall)),
+        ..SourceFact::default()
+    });
+    told.collect()
+}
+
+/// Midnight UTC of a date, in seconds since the Unix epoch.
+fn midnight(date: &str) -> Option<u64> {
+    let date: jiff::civil::Date = date.parse().ok()?;
+    let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    u64::try_from(midnight.as_second()).ok()
 }
 
 fn days_since(built: u64, wall: Option<u64>) -> Option<u64> {

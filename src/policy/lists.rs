@@ -281,6 +281,19 @@ mod tests {
         assert_eq!((listed.left_out, listed.broken), (3, None));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_a_list_panic_and_every_name_read_is_canonical(
+            text in "([a-z.|^@/#:=0-9 *é-]{0,30}\n){0,5}", format in 0usize..6,
+        ) {
+            let listed = read(FORMATS[format].1, &text, None);
+            for pattern in listed.names.iter().chain(&listed.exceptions) {
+                let again = domains::canonical(&pattern.name);
+                proptest::prop_assert_eq!(again.as_deref(), Some(&*pattern.name));
+            }
+        }
+    }
+
     #[test]
     fn addresses_are_read_with_and_without_prefix_and_the_first_broken_line_is_told() {
         let listed = read(

@@ -46,7 +46,7 @@ impl Policy {
             parts: &bundle.parts,
             trees: &trees,
             readers,
-            draft: Draft::new(around, files),
+            draft: Draft::new(file, around, files),
         };
         let unit = loader.policy(0);
         loader.count(&unit);

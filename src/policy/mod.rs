@@ -4,6 +4,7 @@ mod assurance;
 mod because;
 mod bundle;
 mod cases;
+mod changed;
 mod compiled;
 mod condition;
 mod decide;

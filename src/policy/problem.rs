@@ -99,18 +99,20 @@ pub(super) fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str
 }
 
 fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    // Bounds for texts that consist of mistakes.
     const LONGEST: usize = 64;
+    const MOST: usize = 1000;
     if word.len() > LONGEST {
         return None;
     }
     let word = word.to_lowercase();
+    let allowed = |other: &str| word.len().min(other.len()).div_ceil(3);
     known
         .into_iter()
-        .filter(|other| other.len() <= LONGEST)
+        .take(MOST)
+        .filter(|other| word.len().abs_diff(other.len()) <= allowed(other))
         .map(|other| (strsim::osa_distance(&word, &other.to_lowercase()), other))
-        .filter(|(distance, other)| {
-            *distance <= word.len().min(other.len()).div_ceil(3) && *distance < other.len()
-        })
+        .filter(|(distance, other)| *distance <= allowed(other) && *distance < other.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, other)| other)
 }

@@ -45,11 +45,14 @@ impl<'t> Reader<'t> {
     }
 
     pub(super) fn problem(&mut self, start: usize, message: impl Into<String>) {
+        const MOST: usize = 500;
+        let message = match self.problems.len() {
+            0..MOST => message.into(),
+            MOST => "and so on".into(),
+            _ => return,
+        };
         let place = self.place(start);
-        self.problems.push(Problem {
-            place,
-            message: message.into(),
-        });
+        self.problems.push(Problem { place, message });
     }
 
     /// The file as it was named to the loader.
@@ -362,6 +365,15 @@ mod tests {
         });
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with("p:1:"), "{found:?}");
+    }
+
+    #[test]
+    fn of_a_text_full_of_mistakes_only_the_first_are_told() {
+        let text: String = (0..10_000)
+            .map(|number| format!("x{number} = 1\n"))
+            .collect();
+        let found = problems(&text, |_, _| {});
+        assert_eq!(found.len(), 501);
     }
 
     #[test]

@@ -15,6 +15,10 @@ use std::sync::LazyLock;
 static DATA: LazyLock<Data> = LazyLock::new(|| Data::embedded().unwrap());
 static GROUPS: LazyLock<Groups> = LazyLock::new(|| Groups::embedded().unwrap());
 
+/// Shows that a decision allocates nothing.
+#[global_allocator]
+static ALLOCATIONS: divan::AllocProfiler = divan::AllocProfiler::system();
+
 fn main() {
     divan::main();
 }
@@ -139,6 +143,12 @@ fn decide_by_the_home_policy(bencher: Bencher<'_, '_>) {
 fn explain(bencher: Bencher<'_, '_>) {
     let policy = load(include_str!("../../policies/clubhouse-2021.toml"));
     with_facts(|facts| bencher.bench_local(|| policy.explain(black_box(facts))));
+}
+
+#[divan::bench(args = [1000, 10_000], sample_count = 10)]
+fn lint(bencher: Bencher<'_, '_>, rules: usize) {
+    let policy = load(&long(rules));
+    bencher.bench_local(|| policy.lint());
 }
 
 #[divan::bench(args = [1000, 10_000], sample_count = 10)]

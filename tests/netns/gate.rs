@@ -90,8 +90,13 @@ impl Net {
                     .stderr(Stdio::piped())
                     .spawn()?;
                 let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-                let first = lines.next().unwrap()?;
-                assert!(first.contains("the gate is closed"), "{first}");
+                let mut said = String::new();
+                while !said.contains("the gate is closed") {
+                    match lines.next() {
+                        Some(line) => said.push_str(&line?),
+                        None => panic!("the daemon ended: {said}"),
+                    }
+                }
                 thread::spawn(move || lines.for_each(drop));
                 Ok(child)
             })

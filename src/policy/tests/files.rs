@@ -216,6 +216,40 @@ fn included_rules_stand_where_their_file_is_named() {
 }
 
 #[test]
+fn a_policy_of_several_files_prints_as_one_that_is_the_same() {
+    let data = data();
+    let base = format!(
+        "version = 1\n{OPEN}{}",
+        locked("floor", "port = [1]\naction = \"block\"")
+    );
+    let part = format!(
+        "[lists]\nads = {{ file = \"ads.txt\", format = \"domains\" }}\n{}",
+        rule("ads", "domain = [\"list:ads\"]\naction = \"block\"")
+    );
+    let files = files(&[
+        ("p/base.toml", &base),
+        ("p/sub/part.toml", &part),
+        ("p/sub/ads.txt", "ads.example\n"),
+    ]);
+    let policy = with(
+        &data,
+        &format!(
+            "extends = \"base.toml\"\n{}[[rule]]\ninclude = \"sub/part.toml\"\n",
+            rule("own", "port = [2]\naction = \"block\"")
+        ),
+        &files,
+    );
+    let printed = policy.to_string();
+    let again = with(
+        &data,
+        printed.strip_prefix("version = 1\n").unwrap(),
+        &files,
+    );
+    assert_eq!(again.to_string(), printed);
+    assert_eq!(ids(&again), ["floor", "own", "ads"]);
+}
+
+#[test]
 fn what_is_wrong_in_another_file_is_told_with_that_files_place() {
     let data = data();
     let broken = "version = 1\nmode = \"observe\"\n[[rule]]\nid = \"x\"\nprot = \"udp\"\naction = \"block\"\n";
