@@ -100,8 +100,8 @@ pub struct Bounds {
     pub flows_per_source: usize,
     /// Connections whose way out is not yet connected.
     pub half_open: usize,
-    /// MiB of ring buffers of terminated connections.
-    pub rings: usize,
+    /// MiB of memory for the buffers of terminated connections; a quarter of the machine's if left out.
+    pub memory: Option<usize>,
 }
 
 impl Config {
@@ -157,7 +157,7 @@ impl Default for Bounds {
             flows: 65_536,
             flows_per_source: 16_384,
             half_open: 8192,
-            rings: 4096,
+            memory: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A socket of the terminator keeps its rings as long as it lives, so sockets are recycled whole: a socket that ends
 //! is put aside with its rings, whose pages are given back meanwhile ([`Rings::idle`]), and taken up again for another
-//! flow ([`Rings::revive`]). Addresses are cheap; what counts against the budget is the room of the rings in use.
+//! flow. Addresses are cheap; the terminator counts the memory.
 #![expect(
     unsafe_code,
     reason = "memory that outlives every borrow, and giving its pages back, has no safe interface"
@@ -11,7 +11,6 @@
 use crate::stack::Ring;
 use anyhow::{Context, Result, ensure};
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw, UncheckedAdvice};
-use std::collections::HashMap;
 
 /// Address space is reserved in pieces of this many bytes, or of one ring if that is larger.
 const CHUNK: usize = 64 << 20;
@@ -19,11 +18,9 @@ const CHUNK: usize = 64 << 20;
 /// The rings of one shard.
 #[derive(Debug)]
 pub struct Rings {
-    budget: usize,
-    in_use: usize,
     page: usize,
     chunks: Vec<Chunk>,
-    lent: HashMap<u32, Place, foldhash::fast::FixedState>,
+    lent: Vec<Place>,
 }
 
 #[derive(Debug)]
@@ -38,30 +35,22 @@ struct Place {
     chunk: usize,
     offset: usize,
     len: usize,
-    idle: bool,
 }
 
 impl Rings {
-    /// Rings that may have up to `budget` bytes of room in use at a time.
+    /// None lent yet.
     ///
     /// # Errors
     /// If the system does not tell its page size.
-    pub fn new(budget: usize) -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?
             .and_then(|size| usize::try_from(size).ok())
             .context("the system does not tell its page size")?;
         Ok(Self {
-            budget,
-            in_use: 0,
             page,
             chunks: Vec::new(),
-            lent: HashMap::default(),
+            lent: Vec::new(),
         })
-    }
-
-    /// Room of the rings in use, in bytes.
-    pub const fn in_use(&self) -> usize {
-        self.in_use
     }
 
     /// Finds `len` bytes that nobody has.
@@ -92,13 +81,9 @@ fn reserve(len: usize) -> Result<MmapRaw> {
 }
 
 impl crate::stack::Rings for Rings {
-    /// A fresh ring of at least `len` bytes, rounded up to whole pages; `None` if that is beyond the budget or the
-    /// system has no more room. A smaller ring may still be had.
+    /// A fresh ring of at least `len` bytes, rounded up to whole pages; `None` if the system has no more room.
     fn take(&mut self, len: usize) -> Option<Ring> {
         let len = len.max(1).checked_next_multiple_of(self.page)?;
-        if len > self.budget.checked_sub(self.in_use)? {
-            return None;
-        }
         let id = u32::try_from(self.lent.len()).ok()?;
         let (index, offset) = self.place(len)?;
         let chunk = self.chunks.get_mut(index)?;
@@ -108,27 +93,21 @@ impl crate::stack::Rings for Rings {
         let bytes =
             unsafe { std::slice::from_raw_parts_mut(chunk.map.as_mut_ptr().add(offset), len) };
         chunk.used = offset + len;
-        let idle = false;
-        self.lent.insert(
-            id,
-            Place {
-                chunk: index,
-                offset,
-                len,
-                idle,
-            },
-        );
-        self.in_use += len;
+        self.lent.push(Place {
+            chunk: index,
+            offset,
+            len,
+        });
         Some(Ring { id, bytes })
     }
 
-    /// What the ring holds is worthless now: its pages go back to the system and it no longer counts as in use. Its
-    /// holder keeps it, and finds zeros in it.
+    /// What the ring holds is worthless now: its pages go back to the system. Its holder keeps it, and finds zeros in
+    /// it.
     ///
     /// Call it only while nobody is reading or writing the ring, that is, from the loop that owns the socket and
     /// between two calls into it.
     fn idle(&mut self, id: u32) {
-        let Some(place) = self.lent.get_mut(&id).filter(|place| !place.idle) else {
+        let Some(place) = self.lent.get(id as usize) else {
             return;
         };
         let Some(chunk) = self.chunks.get(place.chunk) else {
@@ -144,26 +123,8 @@ impl crate::stack::Rings for Rings {
                 .map
                 .unchecked_advise_range(UncheckedAdvice::DontNeed, place.offset, place.len)
         };
-        // Failing to give pages back costs memory, not correctness: then the ring goes on counting as in use.
-        if result.is_ok() {
-            place.idle = true;
-            self.in_use = self.in_use.saturating_sub(place.len);
-        }
-    }
-
-    /// An idle ring is about to be used again. `false` if that is beyond the budget; it is idle still, then.
-    fn revive(&mut self, id: u32) -> bool {
-        let Some(place) = self.lent.get_mut(&id) else {
-            return false;
-        };
-        if place.idle {
-            if place.len > self.budget.saturating_sub(self.in_use) {
-                return false;
-            }
-            place.idle = false;
-            self.in_use += place.len;
-        }
-        true
+        // Failing to give pages back costs memory, not correctness.
+        let _ = result;
     }
 }
 
@@ -182,7 +143,7 @@ mod tests {
 
     #[test]
     fn rings_do_not_overlap_and_are_whole_pages() {
-        let mut rings = Rings::new(1 << 20).unwrap();
+        let mut rings = Rings::new().unwrap();
         let a = rings.take(5000).unwrap();
         let b = rings.take(1).unwrap();
         assert_eq!((a.bytes.len(), b.bytes.len()), (8192, 4096));
@@ -191,32 +152,12 @@ mod tests {
         b.bytes.fill(0xbb);
         assert!(a.bytes.iter().all(|byte| *byte == 0xaa));
         assert_ne!(a.id, b.id);
-        assert_eq!(rings.in_use(), 12_288);
-    }
-
-    #[test]
-    fn the_budget_counts_rings_in_use_only() {
-        let mut rings = Rings::new(3 * 4096).unwrap();
-        let a = rings.take(2 * 4096).unwrap();
-        assert!(rings.take(2 * 4096).is_none());
-        let b = rings.take(4096).unwrap();
-        assert!(rings.take(1).is_none());
-        rings.idle(a.id);
-        rings.idle(a.id);
-        assert_eq!(rings.in_use(), 4096);
-        let c = rings.take(2 * 4096).unwrap();
-        assert!(!rings.revive(a.id), "the budget is used up");
-        rings.idle(c.id);
-        assert!(rings.revive(a.id));
-        assert!(rings.revive(a.id) && rings.revive(b.id));
-        assert_eq!(rings.in_use(), 3 * 4096);
-        assert!(!rings.revive(99));
     }
 
     #[test]
     fn memory_is_committed_by_writing_and_given_back_by_idling() {
         const LEN: usize = 96 << 20;
-        let mut rings = Rings::new(1 << 30).unwrap();
+        let mut rings = Rings::new().unwrap();
         let before = resident();
         let ring = rings.take(LEN).unwrap();
         // Other tests of this process allocate meanwhile, but not by tens of megabytes.

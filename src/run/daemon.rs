@@ -1,6 +1,6 @@
 //! The gate of a network or of this machine: closed before the first packet, open only while it runs, told by signals.
 
-use super::gate::{Gate, Handle, Plan, default_shards, descriptors};
+use super::gate::{Gate, Handle, Plan, default_shards, descriptors, memory};
 use crate::config::{Config, Mode, Path};
 use crate::gateway::Snapshot;
 use crate::kernel::divert::{Divert, OWN_MARK};
@@ -60,7 +60,7 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
         own: OURS.to_vec(),
         resolver: None,
         limits: config.limits.limits(descriptors()),
-        rings: config.limits.rings << 20,
+        memory: memory(config.limits.memory),
         mark: host.then_some(OWN_MARK),
         forward: !host && link.path != Path::Terminate,
         kernel: if link.path == Path::Kernel {

@@ -1,6 +1,6 @@
 //! One program whose only way out is Cordon: a network of its own with a TUN as its default route.
 
-use super::gate::{Gate, Plan, default_shards, descriptors};
+use super::gate::{Gate, Plan, default_shards, descriptors, memory};
 use crate::config::Bounds;
 use crate::gateway::Snapshot;
 use crate::kernel::namespace::Inside;
@@ -45,7 +45,7 @@ pub fn exec(
         own: OURS.to_vec(),
         resolver: system_resolver(),
         limits: bounds.limits(descriptors()),
-        rings: bounds.rings << 20,
+        memory: memory(bounds.memory),
         mark: None,
         forward: false,
         kernel: Vec::new(),

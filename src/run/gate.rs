@@ -39,8 +39,8 @@ pub struct Plan {
     pub resolver: Option<SocketAddr>,
     /// Bounds.
     pub limits: Limits,
-    /// Bytes of rings in use.
-    pub rings: usize,
+    /// Bytes of memory for the rings of connections, see [`memory`].
+    pub memory: usize,
     /// Firewall mark of our own sockets.
     pub mark: Option<u32>,
     /// The kernel forwards what is written back to the link.
@@ -76,7 +76,7 @@ impl Gate {
         for (index, tun) in queues.into_iter().enumerate() {
             let offloads = tun.offloads();
             let settings = plan.settings(index, count, offloads, kernel.is_some());
-            let rings = Box::new(Rings::new(plan.rings / count)?);
+            let rings = Box::new(Rings::new()?);
             let shared = Arc::clone(&shared);
             let gateway = Gateway::new(
                 settings,
@@ -194,6 +194,7 @@ impl Plan {
                 mtu: self.mtu,
                 offload: offloads.checksum && offloads.tso,
                 ring: RING,
+                memory: self.memory / count,
             },
             own: self.own.clone(),
             resolver: self.resolver,
@@ -232,6 +233,23 @@ fn report(mut reporter: Reporter, events: &Receiver<(Event, u64)>) -> Reporter {
         }
     }
     reporter
+}
+
+/// Bytes of memory for the rings of connections: so many MiB, or a quarter of what the machine has.
+pub fn memory(configured: Option<usize>) -> usize {
+    use nix::unistd::{SysconfVar, sysconf};
+    let of = |variable| {
+        let value = sysconf(variable).ok().flatten();
+        value.and_then(|value| usize::try_from(value).ok())
+    };
+    let machine = || {
+        let pages = of(SysconfVar::_PHYS_PAGES)?;
+        Some(pages.saturating_mul(of(SysconfVar::PAGE_SIZE)?) / 4)
+    };
+    configured
+        .map(|mebibytes| mebibytes.saturating_mul(1 << 20))
+        .or_else(machine)
+        .unwrap_or(64 << 20)
 }
 
 /// Raises this process's bound of open descriptors as far as it may; how many that is.

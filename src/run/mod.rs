@@ -15,4 +15,4 @@ mod shard;
 pub use clock::Clock;
 pub use daemon::{Load, Running, run, start};
 pub use exec::{exec, system_resolver};
-pub use gate::{Gate, Handle, Plan, default_shards, descriptors};
+pub use gate::{Gate, Handle, Plan, default_shards, descriptors, memory};

@@ -18,6 +18,8 @@ use std::fmt;
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// … and given up after this much.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// Bytes that each ring of a connection may hold even when the memory of all is spent, so that every connection goes on.
+const SHARE: usize = 16 << 10;
 
 /// A ring buffer lent by the shell for ever, known to it by `id`.
 #[derive(Debug)]
@@ -30,12 +32,10 @@ pub struct Ring {
 
 /// Lends ring buffers.
 pub trait Rings {
-    /// A ring of `len` bytes; `None` when the memory budget is spent.
+    /// A ring of `len` bytes; `None` when the system has no more.
     fn take(&mut self, len: usize) -> Option<Ring>;
     /// What the ring holds is worthless now: its pages may be taken back, the ring itself stays lent.
     fn idle(&mut self, id: u32);
-    /// An idle ring is about to be used again; false when the memory budget is spent, and it stays idle.
-    fn revive(&mut self, id: u32) -> bool;
 }
 
 /// What the link to the inside can carry.
@@ -45,8 +45,10 @@ pub struct Shape {
     pub mtu: u16,
     /// It takes super-packets and partial checksums.
     pub offload: bool,
-    /// Bytes of each of a connection's two rings.
+    /// Bytes of each of a connection's two rings: address space, of which memory is taken as bytes go through.
     pub ring: usize,
+    /// Bytes of memory that all rings together may take, beside a small share that each connection always has.
+    pub memory: usize,
 }
 
 /// Terminates the TCP connections of one shard.
@@ -55,6 +57,8 @@ pub struct Terminator {
     shape: Shape,
     rings: Box<dyn Rings + Send>,
     spare: Vec<Connection>,
+    /// Bytes of memory that the rings in use take.
+    committed: usize,
 }
 
 /// One terminated connection, seen from our side: the client is the peer.
@@ -62,6 +66,12 @@ pub struct Connection {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     rings: [u32; 2],
+    /// Bytes that went through each ring since its memory was last given back …
+    moved: [usize; 2],
+    /// … of which these were counted: no more than the ring holds, since it goes round.
+    committed: [usize; 2],
+    /// The memory of all rings is spent.
+    scarce: bool,
     /// What the client takes in one segment, bytes.
     mss: u16,
     /// [`Connection::close`] was called.
@@ -101,10 +111,12 @@ impl Terminator {
             shape,
             rings,
             spare: Vec::new(),
+            committed: 0,
         }
     }
 
-    /// Answers a client's SYN, which it may edit; called once the way out is connected. `None` when no memory is left.
+    /// Answers a client's SYN, which it may edit; called once the way out is connected. `None` when the system has no
+    /// memory left.
     pub fn accept(
         &mut self,
         syn: &mut [u8],
@@ -115,7 +127,7 @@ impl Terminator {
         let Transport::Tcp(header) = parsed.transport else {
             return None;
         };
-        let mut connection = self.revive().or_else(|| self.build())?;
+        let mut connection = self.spare.pop().or_else(|| self.build())?;
         let listen = IpListenEndpoint {
             addr: Some(parsed.dst.into()),
             port: header.dport,
@@ -145,6 +157,13 @@ impl Terminator {
         if self.shape.offload && header.flags & crate::packet::Tcp::SYN != 0 {
             connection.mss = edit::raise_mss(bytes, parsed, self.shape.mtu);
         }
+        // Where memory is scarce, bytes that do not fit are lost, as on any full link, and sent again.
+        if connection.scarce
+            && parsed.len > header.payload
+            && connection.socket().recv_queue() >= SHARE
+        {
+            return;
+        }
         let Some(inbound) = bytes.get(..parsed.len) else {
             return;
         };
@@ -156,6 +175,7 @@ impl Terminator {
         self.interface
             .poll_ingress_single(instant(now), &mut wire, &mut connection.sockets);
         connection.was_finished |= connection.is_half_closed();
+        self.account(connection);
     }
 
     /// Emits what the connection has to say, as far as the outbox has room. True if it has more to say.
@@ -164,6 +184,7 @@ impl Terminator {
         if connection.phase() == Phase::Done && connection.has_bytes() {
             return false;
         }
+        self.account(connection);
         let how = self.shape.segmenting(connection.mss);
         while outbox.has_room() {
             let mut wire = Wire {
@@ -196,19 +217,44 @@ impl Terminator {
     pub fn recycle(&mut self, mut connection: Connection) {
         connection.socket_mut().abort();
         (connection.closing, connection.was_finished) = (false, false);
-        for ring in connection.rings {
-            self.rings.idle(ring);
+        for (ring, committed) in connection.rings.iter().zip(&mut connection.committed) {
+            self.committed -= std::mem::take(committed);
+            self.rings.idle(*ring);
         }
+        (connection.moved, connection.scarce) = ([0; 2], false);
         self.spare.push(connection);
     }
 
-    fn revive(&mut self) -> Option<Connection> {
-        let connection = self.spare.pop()?;
-        if connection.rings.iter().all(|ring| self.rings.revive(*ring)) {
-            return Some(connection);
+    /// Counts the memory that the connection's rings have come to take, and takes back what is not needed when it is
+    /// scarce.
+    fn account(&mut self, connection: &mut Connection) {
+        let [received, put] = connection.moved;
+        let waiting = connection.socket().recv_queue();
+        for (committed, moved) in connection
+            .committed
+            .iter_mut()
+            .zip([received.saturating_add(waiting), put])
+        {
+            let more = moved.min(self.shape.ring).saturating_sub(*committed);
+            *committed += more;
+            self.committed += more;
         }
-        self.recycle(connection);
-        None
+        connection.scarce = self.committed >= self.shape.memory;
+        // Only of an empty ring of bytes to be sent is it certain that nothing in it is needed: in the other one some
+        // may wait behind a gap.
+        let [_, committed] = &mut connection.committed;
+        if connection.scarce
+            && *committed > SHARE
+            && connection
+                .sockets
+                .get::<tcp::Socket<'_>>(connection.handle)
+                .send_queue()
+                == 0
+        {
+            self.committed -= std::mem::take(committed);
+            self.rings.idle(connection.rings[1]);
+            connection.moved[1] = 0;
+        }
     }
 
     fn build(&mut self) -> Option<Connection> {
@@ -232,6 +278,9 @@ impl Terminator {
             sockets,
             handle,
             rings,
+            moved: [0; 2],
+            committed: [0; 2],
+            scarce: false,
             mss: u16::MAX,
             closing: false,
             was_finished: false,
@@ -260,21 +309,25 @@ impl Connection {
             let taken = take(bytes).min(bytes.len());
             (taken, taken)
         });
-        taken.unwrap_or(0)
+        let taken = taken.unwrap_or(0);
+        self.moved[0] = self.moved[0].saturating_add(taken);
+        taken
     }
 
     /// Lends free room for bytes to the client, as far as it lies in one piece; `put` says how many it wrote.
     /// Zero where there is no room.
     pub fn put(&mut self, put: impl FnOnce(&mut [u8]) -> usize) -> usize {
-        let socket = self.socket_mut();
-        if !socket.can_send() {
+        if !self.has_room() {
             return 0;
         }
+        let socket = self.socket_mut();
         let put = socket.send(|bytes| {
             let put = put(bytes).min(bytes.len());
             (put, put)
         });
-        put.unwrap_or(0)
+        let put = put.unwrap_or(0);
+        self.moved[1] = self.moved[1].saturating_add(put);
+        put
     }
 
     /// Bytes of the client wait to be taken.
@@ -284,7 +337,8 @@ impl Connection {
 
     /// There is room for bytes to the client.
     pub fn has_room(&self) -> bool {
-        self.socket().can_send()
+        let socket = self.socket();
+        socket.can_send() && (!self.scarce || socket.send_queue() < SHARE)
     }
 
     /// The client has said all, and all of it was taken.

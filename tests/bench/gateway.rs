@@ -28,10 +28,6 @@ impl Rings for Heap {
     }
 
     fn idle(&mut self, _: u32) {}
-
-    fn revive(&mut self, _: u32) -> bool {
-        true
-    }
 }
 
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
@@ -73,6 +69,7 @@ fn gateway() -> Gateway {
         mtu: 1500,
         offload: true,
         ring: 1 << 20,
+        memory: 1 << 30,
     };
     let own = vec!["10.111.0.1".parse().unwrap()];
     let settings = Settings {

@@ -271,6 +271,46 @@ fn a_segment_of_an_unknown_flow_is_reset() {
 }
 
 #[test]
+fn without_memory_connections_go_on_with_a_small_share_each() {
+    let mut world = World::poor(ALLOW);
+    let (from, to) = (CLIENT[0], SERVER[0]);
+    let (flow, next) = established(&mut world, from, to);
+    let segment = |world: &mut World, seq: u32, ack: u32| {
+        let data = Segment {
+            flags: Tcp::ACK,
+            seq,
+            ack,
+            payload: &[7; 1460],
+            ..syn(from, to)
+        };
+        world.packet(&data.bytes());
+    };
+    let put = |world: &mut World| {
+        let all = |room: &mut [u8]| room.len().min(1000);
+        let put = std::iter::from_fn(|| world.gateway.incoming(flow, world.now, all));
+        put.take_while(|put| *put > 0).sum::<usize>()
+    };
+
+    // An upstream that takes nothing: what is beyond the share is not kept.
+    for number in 0..40 {
+        segment(&mut world, 1001 + number * 1460, next);
+    }
+    let kept = world.pump(flow).len();
+    assert_eq!(kept, (16_usize << 10).div_ceil(1460) * 1460);
+    // It is sent again, and now there is room.
+    segment(&mut world, 1001 + kept as u32, next);
+    assert_eq!(world.pump(flow).len(), 1460);
+
+    // The other way: the server waits until the client has acknowledged.
+    let first = put(&mut world);
+    assert!((16 << 10..18 << 10).contains(&first), "{first}");
+    world.pump(flow);
+    segment(&mut world, 1001 + kept as u32 + 1460, next + first as u32);
+    world.pump(flow);
+    assert!(put(&mut world) >= 16 << 10);
+}
+
+#[test]
 fn a_slow_upstream_closes_the_clients_window_and_opens_it_again() {
     let mut world = World::new(ALLOW, &[]);
     let (flow, next) = established(&mut world, CLIENT[0], SERVER[0]);

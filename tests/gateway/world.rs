@@ -36,10 +36,6 @@ impl Rings for Heap {
         })
     }
     fn idle(&mut self, _: u32) {}
-
-    fn revive(&mut self, _: u32) -> bool {
-        true
-    }
 }
 
 pub(crate) fn limits() -> Limits {
@@ -66,14 +62,25 @@ impl World {
 
     /// A router, which may pass packets and has a kernel to leave flows to.
     pub(crate) fn router(policy: &str, secrets: &[(&str, &str)]) -> Self {
-        Self::made(policy, secrets, limits(), true)
+        Self::made(policy, secrets, limits(), 1 << 30, true)
+    }
+
+    /// A world in which the memory of connections is always spent.
+    pub(crate) fn poor(policy: &str) -> Self {
+        Self::made(policy, &[], limits(), 0, false)
     }
 
     pub(crate) fn bounded(policy: &str, secrets: &[(&str, &str)], limits: Limits) -> Self {
-        Self::made(policy, secrets, limits, false)
+        Self::made(policy, secrets, limits, 1 << 30, false)
     }
 
-    fn made(policy: &str, secrets: &[(&str, &str)], limits: Limits, router: bool) -> Self {
+    fn made(
+        policy: &str,
+        secrets: &[(&str, &str)],
+        limits: Limits,
+        memory: usize,
+        router: bool,
+    ) -> Self {
         static DATA: LazyLock<Arc<Data>> = LazyLock::new(|| Arc::new(Data::embedded().unwrap()));
         let data = Arc::clone(&DATA);
         let now = Time::from_secs(1_800_000_000);
@@ -83,6 +90,7 @@ impl World {
                 mtu: 1500,
                 offload: true,
                 ring: 128 << 10,
+                memory,
             },
             own: OWN.map(|own| own.parse().unwrap()).to_vec(),
             resolver: Some(RESOLVER.parse().unwrap()),
