@@ -1,8 +1,8 @@
 //! Memory for the TCP terminator's rings: reserved at once, committed page by page as it is written to.
 //!
 //! A socket of the terminator keeps its rings as long as it lives, so sockets are recycled whole: a socket that ends
-//! is put aside with its rings, whose pages are given back meanwhile ([`Rings::idle`]), and taken up again for another
-//! flow. Addresses are cheap; the terminator counts the memory.
+//! is put aside with its rings, whose pages are [given back](crate::stack::Rings::idle) meanwhile, and taken up again
+//! for another flow. Addresses are cheap; the terminator counts the memory.
 #![expect(
     unsafe_code,
     reason = "memory that outlives every borrow, and giving its pages back, has no safe interface"

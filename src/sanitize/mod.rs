@@ -1,6 +1,6 @@
 //! What a payload gives away in the clear: bytes in, findings out. Which finding is acted on, the policy says.
 //!
-//! Four stages, cheapest first: [`scope`] judges the destination alone; the dissectors read known protocols to their
+//! Four stages, cheapest first: `scope` judges the destination alone; the dissectors read known protocols to their
 //! last byte; declared [`Secret`]s are searched in every encoding; values that go to several servers are told by what
 //! the [`Memory`] has seen. A datagram is judged before it is sent, a stream chunk by chunk.
 
