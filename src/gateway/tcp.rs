@@ -138,6 +138,17 @@ impl Gateway {
         self.end(id, End::Failed(failure), now);
     }
 
+    /// The client has sent bytes, or its end, that have not been taken.
+    pub fn owes(&self, id: FlowId) -> bool {
+        let Some((_, flow)) = self.flows.get(id) else {
+            return false;
+        };
+        let State::Stream(stream) = &flow.state else {
+            return false;
+        };
+        stream.connection.has_bytes() || stream.connection.is_half_closed()
+    }
+
     /// Lends inspected bytes of the client, in place; `write` says how many it took.
     pub fn outgoing(
         &mut self,

@@ -52,7 +52,7 @@ pub fn exec(
     };
     let gate = Gate::start(queues, &plan, &snapshot, reporter)?;
     let status = running.wait()?;
-    Ok((status, gate.stop()?))
+    Ok((status, gate.finish()?))
 }
 
 /// The first resolver this machine asks (resolv.conf(5)).

@@ -122,7 +122,20 @@ impl Gate {
     /// # Errors
     /// If the gate had broken before.
     pub fn stop(self) -> Result<Reporter> {
-        self.handle.stop();
+        self.handle.tell(|| Control::Stop);
+        self.join()
+    }
+
+    /// Ends the gate when what the inside had sent is carried to its end, within a few seconds; what was reported.
+    ///
+    /// # Errors
+    /// If the gate had broken before.
+    pub fn finish(self) -> Result<Reporter> {
+        self.handle.tell(|| Control::Finish);
+        self.join()
+    }
+
+    fn join(self) -> Result<Reporter> {
         let mut outcome = Ok(());
         for shard in self.shards {
             let ended = shard
@@ -151,10 +164,6 @@ impl Handle {
     /// The hardware addresses of clients.
     pub fn neighbours(&self, neighbours: &HashMap<IpAddr, [u8; 6]>) {
         self.tell(|| Control::Neighbours(neighbours.clone()));
-    }
-
-    fn stop(&self) {
-        self.tell(|| Control::Stop);
     }
 
     fn tell(&self, control: impl Fn() -> Control) {

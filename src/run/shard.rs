@@ -32,6 +32,9 @@ const CHUNK: usize = 256 << 10;
 /// The longest sleep, so that the wall clock is told.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
+/// How long the bytes of an inside that is gone are carried on.
+const LINGER: Duration = Duration::from_secs(3);
+
 const LINK: Token = Token(0);
 const CONTROL: Token = Token(1);
 
@@ -43,6 +46,8 @@ pub(super) enum Control {
     Neighbours(HashMap<IpAddr, [u8; 6]>),
     /// End all flows and return.
     Stop,
+    /// The inside is gone: carry what it has sent to its end, then stop.
+    Finish,
 }
 
 /// Tells a running shard.
@@ -70,6 +75,8 @@ pub(super) struct Shard {
     /// Where flows are left to the kernel; one for all shards, asked for once a flow.
     kernel: Option<Kernel>,
     leaving: Vec<FlowId>,
+    /// Stop as soon as nothing is left to carry, at the latest then.
+    finish: Option<Time>,
     /// Flows that have more to move than one turn allows.
     again: Vec<FlowId>,
     buffer: Vec<u8>,
@@ -143,6 +150,7 @@ impl Shard {
             sockets: Slots::default(),
             kernel,
             leaving: Vec::new(),
+            finish: None,
             again: Vec::new(),
             buffer: vec![0; offload::LEN + 65_536 + Answer::ROOM],
             scratch: exit::control(),
@@ -191,11 +199,29 @@ impl Shard {
             if !self.obey(now) {
                 return Ok(());
             }
-            if link_ready {
+            if link_ready || self.finish.is_some() {
                 link_ready = self.read_link(now)?;
             }
             self.finish_turn(now);
+            if let Some(until) = self.finish
+                && (now >= until || !link_ready && !self.owes())
+            {
+                self.stop(now);
+                return Ok(());
+            }
         }
+    }
+
+    /// Bytes that clients have sent wait to be written.
+    fn owes(&self) -> bool {
+        let open = self.streams.0.iter().flatten();
+        open.filter(|upstream| upstream.connected && !upstream.shut)
+            .any(|upstream| self.gateway.owes(upstream.flow))
+    }
+
+    fn stop(&mut self, now: Time) {
+        self.gateway.shutdown(now);
+        self.finish_turn(now);
     }
 
     /// Carries out what the control channel says; false if the shard is to stop.
@@ -213,10 +239,10 @@ impl Shard {
                 }
                 Control::Neighbours(neighbours) => self.gateway.set_neighbours(neighbours),
                 Control::Stop => {
-                    self.gateway.shutdown(now);
-                    self.finish_turn(now);
+                    self.stop(now);
                     return false;
                 }
+                Control::Finish => self.finish = Some(now + LINGER),
             }
         }
         true
