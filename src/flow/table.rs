@@ -157,6 +157,11 @@ impl<V> FlowTable<V> {
         }
     }
 
+    /// Whether a flow of this inside address could be added.
+    pub fn has_room(&self, source: IpAddr) -> bool {
+        self.len < self.limits.flows && self.of_source(source) < self.limits.per_source
+    }
+
     /// Adds a flow. The key must not be in the table; should it be, the old flow is taken out first.
     ///
     /// # Errors

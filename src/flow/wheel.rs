@@ -88,6 +88,11 @@ impl<T: Copy> Wheel<T> {
         self.link(index, due);
     }
 
+    /// The moment up to which everything that was due has been handed out.
+    pub fn now(&self) -> Time {
+        Time::from_nanos(self.tick.saturating_mul(SLOT))
+    }
+
     /// Moves everything that is due into `due`.
     pub fn advance(&mut self, now: Time, due: &mut Vec<T>) {
         let target = (now.as_nanos() / SLOT).max(self.tick);

@@ -198,6 +198,11 @@ impl Gateway {
         if let State::Datagrams { mapping, .. } = flow.state {
             self.unmap(mapping, &key);
         }
+        if let State::Passed(pass) = &flow.state
+            && pass.is_left()
+        {
+            self.orders.push_back(Order::Recall { key });
+        }
         let path = match &flow.state {
             State::Blocked(_) | State::Dialing(_) => Path::None,
             State::Stream(_) | State::Datagrams { .. } => Path::Terminate,
@@ -249,6 +254,8 @@ impl Gateway {
                 let until = flow.used + idle_limit(key, flow);
                 if until > now {
                     self.schedule(id, until)
+                } else if matches!(&flow.state, State::Passed(pass) if pass.is_closing()) {
+                    self.end(id, End::Done, now)
                 } else {
                     self.end(id, End::Idle, now)
                 }
@@ -256,8 +263,10 @@ impl Gateway {
         }
     }
 
-    /// Has the wheel call for a flow at `at`, unless it does so before.
+    /// Has the wheel call for a flow at `at` or before.
     pub(super) fn schedule(&mut self, id: FlowId, at: Time) {
+        // What is called for outlives its flow in the wheel: so that many short flows cost little, nothing stays long.
+        let at = at.min(self.wheel.now() + super::LONGEST_TIMER);
         if let Some((_, flow)) = self.flows.get_mut(id)
             && flow.timer.is_none_or(|timer| at < timer)
         {

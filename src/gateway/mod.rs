@@ -40,6 +40,10 @@ const EVENTS: usize = 4096;
 const LEAKS_PER_FLOW: u32 = 16;
 /// Refusals answered in one second; more are silent.
 const ANSWERS_PER_SECOND: u32 = 500;
+/// The wheel calls for every flow at least so often.
+const LONGEST_TIMER: Duration = Duration::from_secs(8);
+/// Connections that are closing and make room for a new flow, at most.
+const MAKE_ROOM: usize = 64;
 /// A blocked flow is remembered this long after its last packet.
 const BLOCKED_IDLE: Duration = Duration::from_secs(30);
 
@@ -199,6 +203,11 @@ pub enum Order {
         /// Its five-tuple.
         key: FlowKey,
     },
+    /// The kernel is not to forward this flow any more.
+    Recall {
+        /// Its five-tuple.
+        key: FlowKey,
+    },
 }
 
 /// One shard's gateway.
@@ -222,6 +231,8 @@ pub struct Gateway {
     draft: Vec<u8>,
     orders: VecDeque<Order>,
     dirty: Vec<FlowId>,
+    /// Connections that pass and whose client has closed, oldest first.
+    closing: VecDeque<FlowId>,
     events: VecDeque<Event>,
     lost_events: u64,
     found: Vec<Finding>,
@@ -293,6 +304,7 @@ impl Gateway {
             draft: Vec::new(),
             orders: VecDeque::new(),
             dirty: Vec::new(),
+            closing: VecDeque::new(),
             events: VecDeque::new(),
             lost_events: 0,
             found: Vec::new(),
@@ -554,6 +566,19 @@ impl Gateway {
         }
     }
 
+    /// Ends connections that are closing, if that is what it takes for a new flow.
+    fn make_room(&mut self, key: &FlowKey, now: Time) {
+        for _ in 0..MAKE_ROOM {
+            if self.flows.has_room(key.src) {
+                return;
+            }
+            match self.oldest_closing() {
+                Some(oldest) => self.end(oldest, End::Done, now),
+                None => return,
+            }
+        }
+    }
+
     /// Adds a judged flow; if it is permitted, `begin` gives it what it needs to go on. The name of the bound that
     /// forbids it otherwise, and no flow.
     fn insert_flow(
@@ -580,6 +605,7 @@ impl Gateway {
             timer: None,
             state: State::Blocked(permit.err().unwrap_or(Reply::Reject)),
         };
+        self.make_room(key, now);
         let id = self.flows.insert(*key, flow).map_err(Exhausted::name)?;
         if let Ok(permit) = permit {
             match begin(self, id, permit) {

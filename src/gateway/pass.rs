@@ -17,7 +17,11 @@ const LOOKS: u64 = 8;
 /// An established connection may be silent this long (RFC 5382, section 5).
 pub(super) const TCP_IDLE: Duration = Duration::from_secs(7440);
 /// A connection that was closed or reset may linger this long.
-const CLOSING_IDLE: Duration = Duration::from_secs(30);
+const CLOSING_IDLE: Duration = Duration::from_secs(10);
+/// A flow that the kernel forwards is not seen here before it closes; the kernel forgets it after less silence.
+const KERNEL_IDLE: Duration = Duration::from_secs(3600);
+/// Packets of the client before the kernel is told: shorter flows are over before that pays.
+const LEAVE_AFTER: u64 = 6;
 /// RFC 4787, section 4.3.
 const UDP_IDLE: Duration = Duration::from_secs(120);
 /// Packets of an incomplete message are held back at most this long …
@@ -89,17 +93,25 @@ impl Gateway {
             return Fate::Done;
         };
         flow.used = now;
-        let fate = if let Transport::Tcp(tcp) = parsed.transport {
-            self.pass_segment(id, bytes, (parsed, &tcp), offload, now)
+        let (fate, flags) = if let Transport::Tcp(tcp) = parsed.transport {
+            let fate = self.pass_segment(id, bytes, (parsed, &tcp), offload, now);
+            (fate, tcp.flags)
         } else {
-            self.pass_datagram(id, bytes, parsed, offload.gso_size, now)
+            let fate = self.pass_datagram(id, bytes, parsed, offload.gso_size, now);
+            (fate, 0)
         };
+        if flags & Tcp::FIN != 0 {
+            self.close(id, now);
+        }
         if fate == Fate::Pass {
             edit::restore_hop_limit(bytes);
             if let Some((_, flow)) = self.flows.get_mut(id) {
                 flow.sent.add(parsed.payload(bytes).len());
             }
             self.leave(id, now);
+        }
+        if flags & Tcp::RST != 0 {
+            self.end(id, End::ResetInside, now);
         }
         fate
     }
@@ -123,8 +135,42 @@ impl Gateway {
         match (key.protocol, pass.closing) {
             (protocol::TCP, false) => TCP_IDLE,
             (protocol::TCP, true) => CLOSING_IDLE,
+            _ if pass.in_kernel => KERNEL_IDLE,
             _ => UDP_IDLE,
         }
+    }
+
+    /// The connection that has been closing for longest.
+    pub(super) fn oldest_closing(&mut self) -> Option<FlowId> {
+        loop {
+            let id = *self.closing.front()?;
+            if let Some((_, flow)) = self.flows.get(id)
+                && matches!(&flow.state, State::Passed(pass) if pass.closing)
+            {
+                return Some(id);
+            }
+            self.closing.pop_front();
+        }
+    }
+
+    /// The client has closed: the kernel is not to forward the flow any more, and it may soon make room for others.
+    fn close(&mut self, id: FlowId, now: Time) {
+        let Some((key, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        let State::Passed(pass) = &mut flow.state else {
+            return;
+        };
+        if std::mem::replace(&mut pass.closing, true) {
+            return;
+        }
+        if pass.left.take().is_some() {
+            self.orders.push_back(Order::Recall { key: *key });
+        }
+        self.schedule(id, now + CLOSING_IDLE);
+        // Those at the front that are gone, or opened anew, leave the queue, so that it does not grow.
+        self.oldest_closing();
+        self.closing.push_back(id);
     }
 
     /// The wheel called: what was held back too long goes on, and is judged as it is.
@@ -162,7 +208,8 @@ impl Gateway {
             return;
         };
         let again = pass.left.is_none_or(|left| now.since(left) >= LEAVE_AGAIN);
-        if kernel && again && (flow.active.is_empty() || pass.done) && !pass.closing {
+        let settled = flow.active.is_empty() || pass.done;
+        if kernel && again && settled && !pass.closing && flow.sent.packets >= LEAVE_AFTER {
             pass.left = Some(now);
             self.orders.push_back(Order::Leave {
                 flow: id,
@@ -237,9 +284,6 @@ impl Gateway {
         let State::Passed(pass) = &mut flow.state else {
             return Fate::Done;
         };
-        if tcp.flags & (Tcp::FIN | Tcp::RST) != 0 {
-            pass.closing = true;
-        }
         if tcp.flags & Tcp::SYN != 0 {
             // The client begins, perhaps anew: what was read of an older connection counts no more.
             pass.closing = false;
@@ -375,6 +419,16 @@ impl Gateway {
 }
 
 impl Pass {
+    /// The client has closed.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// The kernel may still have it.
+    pub(super) fn is_left(&self) -> bool {
+        self.left.is_some()
+    }
+
     /// What is inspected may have changed: the flow is looked at, and left to the kernel, as if it were new.
     pub(super) fn begin_again(&mut self) {
         (self.done, self.left, self.in_kernel) = (false, None, false);

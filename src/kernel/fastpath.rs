@@ -6,8 +6,8 @@
 //! table belongs to our connection to the kernel: it goes at the instant this process does, and with it every flow comes
 //! back to where nobody passes it on.
 //!
-//! Fragments, packets with IPv6 extension headers and segments that open a TCP connection never take this path: nothing
-//! new hides behind an old decision.
+//! Fragments, packets with IPv6 extension headers and segments that open or end a TCP connection never take this path:
+//! nothing new hides behind an old decision, and ends are seen.
 
 use super::divert::{KERNEL_MARK, MARK_MASK};
 use super::netlink::{Family, errno};
@@ -220,9 +220,10 @@ fn rule(family: Family, protocol: u8, set: &Set) -> Rule {
         .load_to(behind, NetworkHeader, number_at, 1)
         .equals(behind, &[protocol]);
     let echo = match protocol {
-        // A segment that opens a connection (SYN) is a new flow even where an old one had its ports.
+        // A segment that opens a connection (SYN) is a new flow even where an old one had its ports; one that ends it
+        // (FIN, RST) tells us that the key is no longer needed. RFC 9293, section 3.1.
         protocol::TCP => {
-            rule = rule.load(TransportHeader, 13, 1).bits(&[2], &[0]).is(&[0]);
+            rule = rule.load(TransportHeader, 13, 1).bits(&[7], &[0]).is(&[0]);
             false
         }
         protocol::UDP => false,

@@ -75,6 +75,7 @@ pub(super) struct Shard {
     /// Where flows are left to the kernel; one for all shards, asked for once a flow.
     kernel: Option<Kernel>,
     leaving: Vec<FlowId>,
+    recalled: bool,
     /// Stop as soon as nothing is left to carry, at the latest then.
     finish: Option<Time>,
     /// Flows that have more to move than one turn allows.
@@ -150,6 +151,7 @@ impl Shard {
             sockets: Slots::default(),
             kernel,
             leaving: Vec::new(),
+            recalled: false,
             finish: None,
             again: Vec::new(),
             buffer: vec![0; offload::LEN + 65_536 + Answer::ROOM],
@@ -308,6 +310,7 @@ impl Shard {
                 }
             }
             Order::Leave { flow, key } => self.leave(flow, key),
+            Order::Recall { key } => self.recall(key),
             Order::Unmap { mapping } => {
                 self.sockets
                     .take_if(mapping.index(), |mapped| mapped.mapping == mapping);
@@ -323,9 +326,18 @@ impl Shard {
         }
     }
 
+    /// Notes a flow that the kernel is to forget.
+    fn recall(&mut self, key: FlowKey) {
+        if let Some(kernel) = &self.kernel {
+            locked(kernel).remove(key);
+            self.recalled = true;
+        }
+    }
+
     /// Tells the kernel of the flows noted.
     fn tell_kernel(&mut self) {
-        let Some(kernel) = self.kernel.as_ref().filter(|_| !self.leaving.is_empty()) else {
+        let news = std::mem::take(&mut self.recalled) || !self.leaving.is_empty();
+        let Some(kernel) = self.kernel.as_ref().filter(|_| news) else {
             return;
         };
         let taken = locked(kernel).commit().unwrap_or_else(|error| {

@@ -66,6 +66,11 @@ fn an_allowed_datagram_is_written_back_as_it_came_with_its_hop_restored_and_the_
                 ..before
             }
         );
+        for _ in 0..4 {
+            send(&mut world, &packet);
+        }
+        assert_eq!(left(&mut world), 0, "it may soon be over");
+        send(&mut world, &packet);
         assert_eq!(left(&mut world), 1);
         send(&mut world, &packet);
         assert_eq!(left(&mut world), 0, "once is enough");
@@ -102,14 +107,78 @@ fn names_are_learned_so_resolver_queries_do_not_pass() {
 }
 
 #[test]
-fn a_connection_without_anything_to_inspect_is_left_at_its_first_packet() {
+fn a_connection_is_left_when_it_lasts_and_recalled_when_it_closes() {
     let mut world = World::router(ALLOW, &[]);
     let syn = Segment {
         ack: 0,
         ..segment(Tcp::SYN, 1, &[])
     };
     assert_eq!(send(&mut world, &syn.bytes()).0, Fate::Pass);
-    assert_eq!(left(&mut world), 1);
+    for _ in 0..5 {
+        assert_eq!(left(&mut world), 0);
+        send(&mut world, &segment(Tcp::ACK, 2, &[]).bytes());
+    }
+    let Some(Order::Leave { flow, key }) = world.gateway.next_order() else {
+        panic!("it lasts")
+    };
+    world.gateway.left_to_kernel(flow, true);
+    let fin = segment(Tcp::ACK | Tcp::FIN, 2, &[]).bytes();
+    assert_eq!(send(&mut world, &fin).0, Fate::Pass);
+    assert_eq!(world.orders(), [Order::Recall { key }]);
+    send(&mut world, &segment(Tcp::ACK, 3, &[]).bytes());
+    assert!(world.orders().is_empty(), "it is closing");
+    world.wait(Duration::from_secs(9));
+    assert_eq!(world.gateway.len(), 1);
+    world.wait(Duration::from_secs(2));
+    assert!(world.gateway.is_empty());
+    assert!(
+        matches!(world.events().as_slice(), [Event::Open(_), Event::Close(close)] if close.end == End::Done)
+    );
+}
+
+#[test]
+fn a_reset_ends_a_connection_at_once() {
+    let mut world = World::router(ALLOW, &[]);
+    send(&mut world, &segment(Tcp::ACK, 2, b"data").bytes());
+    let reset = segment(Tcp::RST, 6, &[]).bytes();
+    assert_eq!(send(&mut world, &reset).0, Fate::Pass);
+    assert!(world.gateway.is_empty());
+}
+
+#[test]
+fn connections_that_are_closing_make_room_and_others_do_not() {
+    let mut world = World::router(ALLOW, &[]);
+    let bound = crate::world::limits().flows.per_source as u16;
+    let sent = |world: &mut World, port: u16, flags: u8| {
+        let from = format!("192.168.7.2:{port}");
+        let segment = Segment {
+            from: &from,
+            ..segment(flags, 1, &[])
+        };
+        send(world, &segment.bytes()).0
+    };
+    for port in 1..=bound {
+        assert_eq!(sent(&mut world, port, Tcp::SYN), Fate::Pass);
+    }
+    assert_eq!(sent(&mut world, bound + 1, Tcp::SYN), Fate::Done);
+    for port in [7, 5, 9] {
+        sent(&mut world, port, Tcp::ACK | Tcp::FIN);
+    }
+    // Opened anew: closing no more.
+    sent(&mut world, 5, Tcp::SYN);
+    world.events();
+    assert_eq!(sent(&mut world, bound + 1, Tcp::SYN), Fate::Pass);
+    let ended: Vec<u16> = world
+        .events()
+        .iter()
+        .filter_map(|event| match event {
+            Event::Close(close) => Some(close.key.sport),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ended, [7]);
+    assert_eq!(sent(&mut world, bound + 2, Tcp::SYN), Fate::Pass);
+    assert_eq!(sent(&mut world, bound + 3, Tcp::SYN), Fate::Done);
 }
 
 #[test]
@@ -287,10 +356,10 @@ fn what_cannot_be_read_is_left_to_the_kernel_after_a_look() {
         .bytes(),
     );
     assert_eq!(left(&mut world), 0);
-    assert_eq!(
-        send(&mut world, &segment(Tcp::ACK, 101, &[0x9c; 600]).bytes()).0,
-        Fate::Pass
-    );
+    for number in 0..5 {
+        let next = segment(Tcp::ACK, 101 + number * 600, &[0x9c; 600]);
+        assert_eq!(send(&mut world, &next.bytes()).0, Fate::Pass);
+    }
     assert_eq!(
         left(&mut world),
         1,
@@ -328,7 +397,9 @@ fn only_the_leaking_datagrams_of_a_super_packet_are_held_back() {
 fn a_new_policy_looks_at_flows_again_that_the_kernel_had() {
     let mut world = World::router(ALLOW, &[]);
     let packet = udp(CLIENT, "1.2.4.8:9", b"data");
-    assert_eq!(send(&mut world, &packet).0, Fate::Pass);
+    for _ in 0..6 {
+        assert_eq!(send(&mut world, &packet).0, Fate::Pass);
+    }
     let Some(Order::Leave { flow, .. }) = world.gateway.next_order() else {
         panic!()
     };
