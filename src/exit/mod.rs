@@ -1,10 +1,12 @@
 //! The ways out. Every socket to the outside is made here, and none without a permit.
 #![expect(clippy::disallowed_types, reason = "the shell holds the sockets")]
 
+mod burst;
 mod datagram;
 mod direct;
 mod echo;
 
+pub use burst::{Burst, Target};
 pub use datagram::{Datagrams, Problem, Received, control};
 pub use direct::Direct;
 pub use echo::Echo;

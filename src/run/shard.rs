@@ -1,7 +1,7 @@
 //! One thread's loop: a link, a gateway and its sockets, run to completion.
 
 use super::Clock;
-use crate::exit::{self, Datagrams, Direct, Echo};
+use crate::exit::{self, Burst, Datagrams, Direct, Echo, Target};
 use crate::flow::{FlowId, FlowKey};
 use crate::gateway::{
     Answer, Datagram, Event, Fate, Gateway, MappingId, Order, Outgoing, Snapshot,
@@ -72,6 +72,7 @@ pub(super) struct Shard {
     lost: u64,
     streams: Slots<Upstream>,
     sockets: Slots<Mapped>,
+    burst: Burst,
     /// Where flows are left to the kernel; one for all shards, asked for once a flow.
     kernel: Option<Kernel>,
     leaving: Vec<FlowId>,
@@ -149,6 +150,7 @@ impl Shard {
             lost: 0,
             streams: Slots::default(),
             sockets: Slots::default(),
+            burst: Burst::default(),
             kernel,
             leaving: Vec::new(),
             recalled: false,
@@ -252,6 +254,12 @@ impl Shard {
 
     /// Reads packets of the inside; true if there may be more.
     fn read_link(&mut self, now: Time) -> Result<bool> {
+        let more = self.read_packets(now);
+        send_burst(&mut self.burst, &mut self.sockets);
+        more
+    }
+
+    fn read_packets(&mut self, now: Time) -> Result<bool> {
         for _ in 0..PACKETS_A_TURN {
             let mut buffer = std::mem::take(&mut self.buffer);
             let outcome = self.tun.recv(&mut buffer);
@@ -458,20 +466,35 @@ impl Shard {
             self.gateway.mapping_failed(datagram.mapping, failure, now);
             return;
         }
-        let payload = self.gateway.payload(datagram, packet);
-        let Some(mapped) = self.sockets.get(index) else {
-            return;
-        };
-        // What the kernel does not take is lost, as on any link; a lasting problem comes back by the error queue.
-        let _ = match (&mut mapped.socket, datagram.echo) {
-            (MappedSocket::Datagrams(socket), _) => socket
-                .shape(datagram.hop_limit, datagram.dont_fragment)
-                .and_then(|()| socket.send(payload, to, datagram.segment)),
-            (MappedSocket::Echo(socket), Some((_, sequence))) => {
-                socket.send(payload, to.ip(), sequence, datagram.hop_limit)
+        let Self {
+            gateway,
+            sockets,
+            burst,
+            ..
+        } = self;
+        let payload = gateway.payload(datagram, packet);
+        match (
+            sockets.get(index).map(|mapped| &mut mapped.socket),
+            datagram.echo,
+        ) {
+            (Some(MappedSocket::Datagrams(_)), _) => {
+                let target = Target {
+                    socket: index,
+                    to,
+                    hop_limit: datagram.hop_limit,
+                    dont_fragment: datagram.dont_fragment,
+                };
+                if !burst.add(&target, payload, datagram.segment) {
+                    send_burst(burst, sockets);
+                    burst.add(&target, payload, datagram.segment);
+                }
             }
-            (MappedSocket::Echo(_), None) => Ok(()),
-        };
+            (Some(MappedSocket::Echo(socket)), Some((_, sequence))) => {
+                // What the kernel does not take is lost, as on any link.
+                let _ = socket.send(payload, to.ip(), sequence, datagram.hop_limit);
+            }
+            (Some(MappedSocket::Echo(_)), None) | (None, _) => {}
+        }
     }
 
     fn open(&mut self, datagram: &Datagram) -> io::Result<()> {
@@ -536,6 +559,20 @@ impl Shard {
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost += lost + 1,
             }
         }
+    }
+}
+
+/// Sends what waits. What the kernel does not take is lost, as on any link; a lasting problem comes back by the socket's
+/// queue of errors.
+fn send_burst(burst: &mut Burst, sockets: &mut Slots<Mapped>) {
+    let Some(target) = burst.target() else {
+        return;
+    };
+    match sockets.get(target.socket).map(|mapped| &mut mapped.socket) {
+        Some(MappedSocket::Datagrams(socket)) => {
+            let _ = burst.send(socket);
+        }
+        Some(MappedSocket::Echo(_)) | None => burst.clear(),
     }
 }
 
