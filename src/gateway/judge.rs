@@ -240,8 +240,13 @@ impl Gateway {
         let Some((key, flow)) = self.flows.get_mut(id) else {
             return;
         };
-        match flow.state {
-            State::Stream(_) => self.touch(id),
+        match &mut flow.state {
+            State::Stream(stream) => {
+                if now.since(flow.used) >= super::LONGEST_TIMER {
+                    stream.rest(&mut self.terminator);
+                }
+                self.touch(id)
+            }
             State::Dialing(_) => {
                 let until = flow.opened + super::tcp::DIAL_TIMEOUT;
                 if until > now {

@@ -7,7 +7,7 @@ use crate::packet::build::Unreachable;
 use crate::packet::{Checksum, Parsed, Tcp, Transport};
 use crate::policy::{Permit, Reply};
 use crate::sanitize::{self, Finding, Sanitizer};
-use crate::stack::{Connection, Phase};
+use crate::stack::{Connection, Phase, Terminator};
 use crate::time::Time;
 use std::time::Duration;
 
@@ -86,6 +86,11 @@ pub enum Outgoing {
 }
 
 impl Stream {
+    /// Gives memory back that a connection at rest does not need.
+    pub(super) fn rest(&mut self, terminator: &mut Terminator) {
+        terminator.rest(&mut self.connection);
+    }
+
     pub(super) fn into_connection(self) -> Connection {
         self.connection
     }

@@ -72,6 +72,8 @@ pub struct Connection {
     committed: [usize; 2],
     /// The memory of all rings is spent.
     scarce: bool,
+    /// Received bytes may have come ahead of others, and may lie behind a gap.
+    gaps: bool,
     /// What the client takes in one segment, bytes.
     mss: u16,
     /// [`Connection::close`] was called.
@@ -167,6 +169,7 @@ impl Terminator {
         let Some(inbound) = bytes.get(..parsed.len) else {
             return;
         };
+        let waiting = connection.socket().recv_queue() + (parsed.len - header.payload);
         let mut wire = Wire {
             inbound: Some(inbound),
             outbox,
@@ -174,6 +177,7 @@ impl Terminator {
         };
         self.interface
             .poll_ingress_single(instant(now), &mut wire, &mut connection.sockets);
+        connection.gaps |= connection.socket().recv_queue() != waiting;
         connection.was_finished |= connection.is_half_closed();
         self.account(connection);
     }
@@ -221,8 +225,37 @@ impl Terminator {
             self.committed -= std::mem::take(committed);
             self.rings.idle(*ring);
         }
-        (connection.moved, connection.scarce) = ([0; 2], false);
+        (connection.moved, connection.scarce, connection.gaps) = ([0; 2], false, false);
         self.spare.push(connection);
+    }
+
+    /// Takes back the memory of the rings of a connection that lies still, as far as nothing waits in them.
+    pub fn rest(&mut self, connection: &mut Connection) {
+        let socket = connection.socket();
+        let empty = [
+            socket.recv_queue() == 0 && !connection.gaps,
+            socket.send_queue() == 0,
+        ];
+        for (ring, empty) in empty.into_iter().enumerate() {
+            if empty {
+                self.take_back(connection, ring);
+            }
+        }
+    }
+
+    /// Takes back the memory of an empty ring: 0 of received bytes, 1 of those to be sent.
+    fn take_back(&mut self, connection: &mut Connection, ring: usize) {
+        let (Some(committed), Some(moved), Some(id)) = (
+            connection.committed.get_mut(ring),
+            connection.moved.get_mut(ring),
+            connection.rings.get(ring),
+        ) else {
+            return;
+        };
+        if std::mem::take(moved) > 0 {
+            self.committed -= std::mem::take(committed);
+            self.rings.idle(*id);
+        }
     }
 
     /// Counts the memory that the connection's rings have come to take, and takes back what is not needed when it is
@@ -240,20 +273,13 @@ impl Terminator {
             self.committed += more;
         }
         connection.scarce = self.committed >= self.shape.memory;
-        // Only of an empty ring of bytes to be sent is it certain that nothing in it is needed: in the other one some
-        // may wait behind a gap.
-        let [_, committed] = &mut connection.committed;
         if connection.scarce
-            && *committed > SHARE
             && connection
-                .sockets
-                .get::<tcp::Socket<'_>>(connection.handle)
-                .send_queue()
-                == 0
+                .committed
+                .iter()
+                .any(|committed| *committed > SHARE)
         {
-            self.committed -= std::mem::take(committed);
-            self.rings.idle(connection.rings[1]);
-            connection.moved[1] = 0;
+            self.rest(connection);
         }
     }
 
@@ -281,6 +307,7 @@ impl Terminator {
             moved: [0; 2],
             committed: [0; 2],
             scarce: false,
+            gaps: false,
             mss: u16::MAX,
             closing: false,
             was_finished: false,

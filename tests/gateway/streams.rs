@@ -311,6 +311,42 @@ fn without_memory_connections_go_on_with_a_small_share_each() {
 }
 
 #[test]
+fn a_connection_at_rest_gives_its_memory_back_but_not_from_under_bytes_behind_a_gap() {
+    for gap in [false, true] {
+        let mut world = World::new(ALLOW, &[]);
+        let (from, to) = (CLIENT[0], SERVER[0]);
+        let (flow, next) = established(&mut world, from, to);
+        let send = |world: &mut World, seq: u32, ack: u32, payload: &[u8]| {
+            let data = Segment {
+                flags: Tcp::ACK,
+                seq,
+                ack,
+                payload,
+                ..syn(from, to)
+            };
+            world.packet(&data.bytes());
+            world.pump(flow)
+        };
+        assert_eq!(send(&mut world, 1001, next, b"request"), b"request");
+        let answer = |room: &mut [u8]| room.len().min(1000);
+        assert_eq!(world.gateway.incoming(flow, world.now, answer), Some(1000));
+        world.pump(flow);
+        send(&mut world, 1008, next + 1000, &[]);
+        if gap {
+            assert_eq!(send(&mut world, 1010, next + 1000, b"cd"), b"");
+        }
+        assert_eq!(world.rings_given_back(), 0);
+        for _ in 0..3 {
+            world.wait(Duration::from_secs(8));
+            world.pump(flow);
+        }
+        assert_eq!(world.rings_given_back(), if gap { 1 } else { 2 });
+        let rest: &[u8] = if gap { b"ab" } else { b"abcd" };
+        assert_eq!(send(&mut world, 1008, next + 1000, rest), b"abcd");
+    }
+}
+
+#[test]
 fn a_slow_upstream_closes_the_clients_window_and_opens_it_again() {
     let mut world = World::new(ALLOW, &[]);
     let (flow, next) = established(&mut world, CLIENT[0], SERVER[0]);

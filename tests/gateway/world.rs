@@ -11,6 +11,7 @@ use cordon::sanitize::{Kind, Sanitizer, Secret};
 use cordon::stack::{Ring, Rings, Shape};
 use cordon::time::Time;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -23,10 +24,11 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) now: Time,
     pub(crate) data: Arc<Data>,
+    idled: Arc<AtomicUsize>,
 }
 
-/// Rings on the heap, never given back.
-struct Heap;
+/// Rings on the heap, never given back; it counts how often they could have been.
+struct Heap(Arc<AtomicUsize>);
 
 impl Rings for Heap {
     fn take(&mut self, len: usize) -> Option<Ring> {
@@ -35,7 +37,9 @@ impl Rings for Heap {
             id: 0,
         })
     }
-    fn idle(&mut self, _: u32) {}
+    fn idle(&mut self, _: u32) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 pub(crate) fn limits() -> Limits {
@@ -99,16 +103,27 @@ impl World {
             limits,
         };
         let snapshot = snapshot(&data, policy, secrets);
+        let idled = Arc::default();
         let mut gateway = Gateway::new(
             settings,
             snapshot,
             Arc::new(Shared::new(100, 7)),
-            Box::new(Heap),
+            Box::new(Heap(Arc::clone(&idled))),
             7,
             now,
         );
         gateway.set_wall(Some(1_800_000_000));
-        Self { gateway, now, data }
+        Self {
+            gateway,
+            now,
+            data,
+            idled,
+        }
+    }
+
+    /// How many rings were given back since the last time.
+    pub(crate) fn rings_given_back(&self) -> usize {
+        self.idled.swap(0, Ordering::Relaxed)
     }
 
     pub(crate) fn replace(&mut self, policy: &str) {
