@@ -9,22 +9,29 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-const US: &str = "198.41.0.4";
-const US6: &str = "2001:503:ba3e::2:30";
+pub(crate) const US: &str = "198.41.0.4";
+pub(crate) const US6: &str = "2001:503:ba3e::2:30";
 const CN: &str = "1.2.4.8";
 
 /// A phone, a router, the world.
-struct Net {
-    phone: Host,
-    router: Host,
-    world: Host,
+pub(crate) struct Net {
+    pub(crate) phone: Host,
+    pub(crate) router: Host,
+    pub(crate) world: Host,
     directory: tempfile::TempDir,
 }
 
 fn net(lab: &Lab) -> Net {
+    wired(lab, |lab, phone, router| {
+        lab.wire((phone, "wlan"), (router, "lan")).unwrap();
+    })
+}
+
+/// The same with whatever `cable` lays between the phone's `wlan` and the router's `lan`.
+pub(crate) fn wired(lab: &Lab, cable: impl FnOnce(&Lab, &Host, &Host)) -> Net {
     let hosts = ["phone", "router", "world"].map(|name| lab.host(name).unwrap());
     let [phone, router, world] = hosts;
-    lab.wire((&phone, "wlan"), (&router, "lan")).unwrap();
+    cable(lab, &phone, &router);
     lab.wire((&router, "wan"), (&world, "net")).unwrap();
     for (host, link, address) in [
         (&phone, "wlan", "192.168.7.2/24"),
@@ -75,7 +82,7 @@ const NO_US: &str = "version = 1\nname = \"test\"\n[default]\naction = \"allow\"
 
 impl Net {
     /// Starts the daemon on the router and waits until it says that the gate is closed.
-    fn start(&self, link: &str) -> Child {
+    pub(crate) fn start(&self, link: &str) -> Child {
         let policy = self.directory.path().join("policy.toml");
         if !policy.exists() {
             fs::write(&policy, NO_CN).unwrap();
@@ -114,7 +121,7 @@ impl Net {
         }
     }
 
-    fn phone(&self, arguments: &[&str]) {
+    pub(crate) fn phone(&self, arguments: &[&str]) {
         self.peer_on(&self.phone, arguments)
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
     }
@@ -124,7 +131,7 @@ fn signal(child: &Child, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
 }
 
-fn end(mut child: Child) {
+pub(crate) fn end(mut child: Child) {
     signal(&child, nix::sys::signal::Signal::SIGTERM);
     assert!(child.wait().unwrap().success());
 }

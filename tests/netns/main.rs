@@ -18,6 +18,7 @@
     reason = "helpers of tests may fail the test"
 )]
 
+mod cable;
 mod demo;
 mod divert;
 mod exec;

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         ["udp", to, count, size] => {
             number(count).and_then(|n| number(size).and_then(|size| udp(to, n, size)))
         }
+        ["slow", to, bytes] => number(bytes).and_then(|bytes| slow(to, bytes)),
         ["many", to, count] => number(count).and_then(|count| many(to, count)),
         ["refused", to] => fails_with(to, &[ErrorKind::ConnectionRefused]),
         ["prohibited", to] => fails_with(
@@ -37,7 +38,9 @@ fn main() -> ExitCode {
         ),
         ["send", to, text] => send(to, text),
         ["flood", to, seconds] => number(seconds).and_then(|seconds| flood(to, seconds)),
-        _ => Err("usage: up|down|both|udp|many|refused|prohibited|send|flood ADDRESS …".into()),
+        _ => {
+            Err("usage: up|down|both|udp|slow|many|refused|prohibited|send|flood ADDRESS …".into())
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,6 +122,19 @@ fn udp(to: &str, count: u64, size: u64) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Asks for many bytes and takes none of them for a while; then all.
+fn slow(to: &str, bytes: u64) -> Outcome {
+    let mut stream = connect(to)?;
+    Bulk::down(bytes).announce(&mut stream)?;
+    println!("asked");
+    std::thread::sleep(Duration::from_secs(3));
+    let (received, heard) = traffic::receive(&mut stream)?;
+    if received != bytes {
+        return Err(format!("{received} bytes").into());
+    }
+    same(heard.as_ref(), &traffic::digest(bytes))
 }
 
 /// Opens many connections, then uses all of them.
