@@ -10,6 +10,7 @@ mod audit;
 mod check;
 mod db;
 mod demo;
+mod doctor;
 mod exec;
 mod explain;
 mod load;
@@ -38,6 +39,7 @@ enum Command {
     Explain(explain::Args),
     Lookup(lookup::Args),
     Db(db::Args),
+    Doctor(doctor::Args),
 }
 
 /// Parses the command line, runs the command and says how the process ends: 0 done, 1 the answer is "no",
@@ -53,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Lookup(args) => lookup::run(args),
         Command::Db(args) => db::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     match outcome {
         Ok(code) => code,

@@ -12,5 +12,6 @@ pub mod fastpath;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
+pub mod probe;
 pub mod settings;
 pub mod transaction;

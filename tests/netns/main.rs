@@ -21,6 +21,7 @@
 mod cable;
 mod demo;
 mod divert;
+mod doctor;
 mod exec;
 mod fastpath;
 mod gate;
