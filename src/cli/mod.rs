@@ -13,6 +13,7 @@ mod demo;
 mod doctor;
 mod exec;
 mod explain;
+mod generate;
 mod load;
 mod lookup;
 mod policy;
@@ -40,12 +41,22 @@ enum Command {
     Lookup(lookup::Args),
     Db(db::Args),
     Doctor(doctor::Args),
+    Generate(generate::Args),
 }
 
 /// Parses the command line, runs the command and says how the process ends: 0 done, 1 the answer is "no",
 /// 2 wrong usage or unreadable input; what `explain` and `exec` add stands in their help.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // What went wrong beside the answer: on standard error, without addresses or names.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("CORDON_LOG")
+                .unwrap_or_else(|_| "warn".into()),
+        )
+        .with_target(false)
+        .init();
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Exec(args) => exec::run(args),
@@ -56,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Lookup(args) => lookup::run(args),
         Command::Db(args) => db::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Generate(args) => generate::run(args),
     };
     match outcome {
         Ok(code) => code,
