@@ -3,7 +3,6 @@
 use super::policy::{Data, load_or_observe};
 use crate::link::frame;
 use crate::link::pcap::Capture;
-use crate::policy::Policy;
 use crate::report::audit::{Audit, Flow};
 use crate::report::judged::{Judge, Judged};
 use crate::report::lines::{FanoutLine, FlowLine};
@@ -74,7 +73,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     }
     out.flush()?;
     if let Some(path) = &args.html {
-        write_html(path, &policy, &totals)?;
+        html::write(path, policy.name(), &totals)?;
     }
     Ok(if complete {
         ExitCode::SUCCESS
@@ -167,11 +166,6 @@ fn audit(
         eprintln!("cordon: {} {error}", path.display());
     }
     Ok(end.is_ok())
-}
-
-fn write_html(path: &Path, policy: &Policy, totals: &Totals) -> Result<()> {
-    let page = html::page(policy.name(), totals);
-    std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Progress on a terminal, in per cent of the file.

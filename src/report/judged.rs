@@ -110,10 +110,9 @@ impl<'a> Judge<'a> {
         let would_stop = stopped || self.stops_fanouts(active);
         Judged {
             country: facts.address.country,
-            operator: facts
-                .address
-                .operator
-                .and_then(|id| self.data.operator(id))
+            operator: self
+                .data
+                .operator_behind(&facts.address, names.iter().map(|name| name.name))
                 .map(|operator| (operator.id.clone(), operator.name.clone())),
             facts: facts.address,
             rule: self.policy.rule_id(decision.origin).to_owned(),
@@ -145,6 +144,7 @@ impl<'a> Judge<'a> {
             leak: "probe-fanout",
             certainty: crate::sanitize::Certainty::Probable,
             span: 0..0,
+            earlier: (0, 0),
             sample: String::new(),
         };
         self.policy
@@ -195,6 +195,7 @@ fn finding(told: &Told) -> Finding {
         leak: told.leak,
         certainty: told.certainty,
         span: told.offset..told.offset + told.length,
+        earlier: (0, 0),
         sample: told.sample.clone(),
     }
 }

@@ -16,7 +16,7 @@ mod vocabulary;
 pub use class::{Certainty, Class};
 pub use dissect::Reading;
 pub use fanout::{Bounds, COMPARED, Memory};
-pub use finding::{Finding, Leak, mask};
+pub use finding::{Excerpt, Finding, Leak, mask};
 pub use scope::{Discovery, Scope, scope, scope_within};
 pub use secret::{Kind, MAX_NAME, MAX_SECRETS, MAX_VALUE, MIN_VALUE, Secret, SecretError};
 pub use vocabulary::{Term, vocabulary};
@@ -96,6 +96,13 @@ impl Sanitizer {
     #[must_use]
     pub fn redact(&self, payload: &mut [u8], found: &[Finding]) -> bool {
         redact::redact(&self.key, payload, found)
+    }
+
+    /// The same in a stream. `held` are the bytes that have not left yet; what was found counts from `chunk` in them.
+    /// False also if a part of it has left.
+    #[must_use]
+    pub fn redact_stream(&self, held: &mut [u8], chunk: usize, found: &[Finding]) -> bool {
+        redact::redact_stream(&self.key, held, chunk, found)
     }
 
     /// Judges an outgoing datagram before it is sent: appends what it gives away to `found`, spans relative to

@@ -40,7 +40,7 @@ pub struct Fanout {
 
 /// The first bytes of recent datagrams.
 #[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<Datagram>);
+pub(in crate::report) struct Recent(VecDeque<Datagram>);
 
 #[derive(Debug)]
 struct Datagram {
@@ -64,7 +64,7 @@ impl Recent {
     }
 
     /// Adds the sending of a shared value; on its first one, returns what was sent before.
-    pub(super) fn fan_out<'f>(
+    pub(in crate::report) fn fan_out<'f>(
         &self,
         key: Key,
         (number, at): (u64, Time),

@@ -1,6 +1,6 @@
 //! One flow of a capture and what was found in it.
 
-use crate::sanitize::{Certainty, Class, Finding, Reading, Stream};
+use crate::sanitize::{Certainty, Class, Excerpt, Finding, Reading, Stream};
 use crate::time::Time;
 use std::net::SocketAddr;
 
@@ -10,8 +10,6 @@ use super::assembly::Assembly;
 const MOST_FRAMES: usize = 1000;
 /// Findings kept of one flow.
 const MOST_FINDINGS: usize = 64;
-/// Bytes shown around a finding.
-const AROUND: usize = 24;
 /// Moments kept of one finding.
 const MOST_MOMENTS: usize = 200;
 
@@ -78,14 +76,12 @@ pub struct Told {
     pub sample: String,
     /// When the first of them were captured.
     pub moments: Vec<Time>,
-    /// The value's bytes where first found. They are what leaks: never print them.
-    pub value: Vec<u8>,
-    /// The bytes before it and after it; those of other findings are left out.
-    pub context: (Vec<Option<u8>>, Vec<Option<u8>>),
+    /// The value where first found, and the bytes around it.
+    pub excerpt: Excerpt,
 }
 
 impl Flow {
-    pub(super) fn new(key: Key, at: Time) -> Self {
+    pub(in crate::report) fn new(key: Key, at: Time) -> Self {
         Self {
             key,
             packets: 0,
@@ -109,22 +105,29 @@ impl Flow {
             if finding.class == Class::DestMeta {
                 self.name(value, finding);
             }
-            let room = self.findings.len() < MOST_FINDINGS;
-            let known = self.findings.iter_mut().find(|told| {
-                told.leak == finding.leak
-                    && told.field == finding.field
-                    && (told.sample == finding.sample || told.class == Class::Content)
-            });
-            match known {
-                Some(told) => told.again(number, at),
-                None if room => {
-                    let mut told = Told::new(finding, (number, at), payload);
-                    told.context = context(finding, payload, found);
-                    self.findings.push(told);
-                }
-                None => {}
-            }
+            let excerpt = || Excerpt::of(payload, finding, found);
+            self.note((number, at), finding, excerpt);
         }
+    }
+
+    /// Adds one finding; the excerpt is asked for if it is a new one. Where it stands among the flow's, if it is kept.
+    pub(in crate::report) fn note(
+        &mut self,
+        (number, at): (u64, Time),
+        finding: &Finding,
+        excerpt: impl FnOnce() -> Excerpt,
+    ) -> Option<usize> {
+        let known = self.findings.iter().position(|told| {
+            told.leak == finding.leak
+                && told.field == finding.field
+                && (told.sample == finding.sample || told.class == Class::Content)
+        });
+        if known.is_none() && self.findings.len() < MOST_FINDINGS {
+            self.findings.push(Told::new(finding, (number, at), excerpt()));
+            return Some(self.findings.len() - 1);
+        }
+        self.findings.get_mut(known?)?.again(number, at);
+        known
     }
 
     /// Keeps a destination's name where it stands readable in the payload.
@@ -141,7 +144,7 @@ impl Flow {
 }
 
 impl Told {
-    fn new(finding: &Finding, (number, at): (u64, Time), payload: &[u8]) -> Self {
+    fn new(finding: &Finding, (number, at): (u64, Time), excerpt: Excerpt) -> Self {
         let (start, end) = (finding.span.start, finding.span.end);
         Self {
             class: finding.class,
@@ -155,11 +158,7 @@ impl Told {
             length: end - start,
             sample: finding.sample.clone(),
             moments: vec![at],
-            value: payload
-                .get(start..end.min(start + 256))
-                .unwrap_or_default()
-                .to_vec(),
-            context: (Vec::new(), Vec::new()),
+            excerpt,
         }
     }
 
@@ -184,25 +183,4 @@ impl Told {
             self.moments.push(at);
         }
     }
-}
-
-/// The bytes before and after a finding, without those of any other.
-fn context(
-    finding: &Finding,
-    payload: &[u8],
-    all: &[Finding],
-) -> (Vec<Option<u8>>, Vec<Option<u8>>) {
-    let (start, end) = (finding.span.start, finding.span.end);
-    let shown = |from: usize, to: usize| -> Vec<Option<u8>> {
-        (from..to.min(payload.len()))
-            .map(|at| {
-                let hidden = all.iter().any(|other| other.span.contains(&at));
-                payload.get(at).copied().filter(|_| !hidden)
-            })
-            .collect()
-    };
-    (
-        shown(start.saturating_sub(AROUND), start),
-        shown(end, end.saturating_add(AROUND)),
-    )
 }

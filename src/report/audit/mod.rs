@@ -11,7 +11,7 @@ pub use flow::{Flow, Key, Told};
 use crate::link::frame::Seen;
 use crate::sanitize::{Context, Finding, Memory, Sanitizer};
 use crate::time::Time;
-use fanout::Recent;
+pub(in crate::report) use fanout::Recent;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -255,9 +255,12 @@ fn place(
             }
         };
         let floor = end.saturating_sub(fresh);
-        // Positions from the end, so that nothing underflows when the unread bytes are longer than the chunk.
-        let place = |at: usize| end.saturating_sub(length - at.min(length)).max(floor);
+        // How far from the end, so that nothing underflows when the unread bytes are longer than the chunk.
+        let back = |at: usize| length - at.min(length);
+        let place = |at: usize| end.saturating_sub(back(at)).max(floor);
+        let earlier = |at: usize| (place(at) + back(at)).saturating_sub(end);
         finding.span = place(start)..place(stop);
+        finding.earlier = (earlier(start), earlier(stop));
         news
     });
 }
@@ -276,6 +279,9 @@ mod tests {
         }
         let told: Vec<_> = found.iter().map(|f| (f.leak, f.span.clone())).collect();
         assert_eq!(told, [("ldap.name", 0..0), ("ldap.password", 0..1)]);
+        // The password began four bytes before the last one; the name ended seven before.
+        assert_eq!(found[1].earlier, (4, 0));
+        assert_eq!(found[0].earlier, (14, 6));
     }
 
     #[test]

@@ -182,6 +182,7 @@ impl Scanner {
             certainty: form.certainty,
             sample: mask(value),
             span,
+            earlier: (0, 0),
         };
         match overlapping {
             None => found.push(finding),
