@@ -90,14 +90,7 @@ fn flows(file: &Path) -> Vec<Flow> {
     let mut capture = Capture::open(file).unwrap();
     capture
         .frames(|frame| {
-            if let Some(seen) = frame::network(&frame).and_then(frame::read) {
-                audit.packet(
-                    (frame.number, frame.at),
-                    &seen,
-                    |_| false,
-                    |flow| flows.push(flow),
-                );
-            }
+            audit.frame(&frame, |_, _| false, |flow| flows.push(flow));
         })
         .unwrap();
     audit.finish(|flow| flows.push(flow));

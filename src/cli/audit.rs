@@ -1,7 +1,6 @@
 //! `cordon audit`: what a capture shows, and what a policy would have done.
 
 use super::policy::{Data, load_or_observe};
-use crate::link::frame;
 use crate::link::pcap::Capture;
 use crate::report::audit::{Audit, Flow};
 use crate::report::judged::{Judge, Judged};
@@ -131,14 +130,10 @@ fn audit(
         if session.failed.is_some() {
             return;
         }
-        let Some(seen) = frame::network(&frame).and_then(frame::read) else {
-            return;
-        };
         let mut over: Vec<Flow> = Vec::new();
-        audit.packet(
-            (frame.number, frame.at),
-            &seen,
-            |destination| judge.blocks(seen.source.ip(), destination, frame.at),
+        audit.frame(
+            &frame,
+            |source, destination| judge.blocks(source, destination, frame.at),
             |flow| over.push(flow),
         );
         for flow in over {

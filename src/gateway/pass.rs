@@ -196,7 +196,8 @@ impl Gateway {
             kept,
             reading,
             rewritten,
-        }) = self.sift(id, bytes, parsed, segment, now) else {
+        }) = self.sift(id, bytes, parsed, segment, now)
+        else {
             return Fate::Done;
         };
         self.settle_datagram(id, reading);
@@ -336,8 +337,8 @@ impl Gateway {
         self.snapshot
             .sanitizer
             .stream(&mut stream, payload, &mut self.found);
-        let clear = self.found.is_empty()
-            || self.weigh(id, Carrier::Fixed(payload), now) == Payload::Clear;
+        let clear =
+            self.found.is_empty() || self.weigh(id, Carrier::Fixed(payload), now) == Payload::Clear;
         if clear { Fate::Pass } else { Fate::Done }
     }
 

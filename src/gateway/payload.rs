@@ -86,7 +86,9 @@ impl Gateway {
             Carrier::Fixed(payload) => cut(payload),
             Carrier::Datagram(payload) => cut(payload),
             Carrier::Ring => self
-                .ring(id, |bytes, chunk| cut(bytes.get(chunk..).unwrap_or_default()))
+                .ring(id, |bytes, chunk| {
+                    cut(bytes.get(chunk..).unwrap_or_default())
+                })
                 .unwrap_or_default(),
         }
     }
@@ -99,7 +101,9 @@ impl Gateway {
             Carrier::Fixed(_) => false,
             Carrier::Datagram(payload) => sanitizer.redact(payload, marked),
             Carrier::Ring => self
-                .ring(id, |bytes, chunk| sanitizer.redact_stream(bytes, chunk, marked))
+                .ring(id, |bytes, chunk| {
+                    sanitizer.redact_stream(bytes, chunk, marked)
+                })
                 .unwrap_or(false),
         }
     }

@@ -75,6 +75,10 @@ impl<'a> Judge<'a> {
             .names
             .iter()
             .filter_map(|name| Some((canonical_name(name.split(':').next()?)?, Evidence::Sni)))
+            .chain(flow.resolved.iter().map(|(name, at)| {
+                let age = u32::try_from(flow.first.since(*at).as_secs()).unwrap_or(u32::MAX);
+                (name.to_string(), Evidence::Dns { age })
+            }))
             .collect();
         let names: Vec<Name<'_>> = names
             .iter()

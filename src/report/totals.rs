@@ -141,9 +141,9 @@ impl Totals {
         for class in classes {
             *receiver.classes.entry(class).or_insert(0) += 1;
         }
-        for name in &judged.flow.names {
+        for name in judged.flow.all_names() {
             if receiver.names.len() < 5 {
-                receiver.names.insert(name.clone());
+                receiver.names.insert(name.to_owned());
             }
         }
     }
@@ -178,7 +178,10 @@ impl Totals {
             bounded(&mut identifier.sources, judged.flow.key.source.ip());
             bounded(&mut identifier.servers, judged.flow.key.destination.ip());
             bounded(&mut identifier.countries, place(judged));
-            for other in told.iter().filter(|other| other.excerpt.value != one.excerpt.value) {
+            for other in told
+                .iter()
+                .filter(|other| other.excerpt.value != one.excerpt.value)
+            {
                 bounded(&mut identifier.with, (other.class, other.sample.clone()));
             }
         }

@@ -19,12 +19,7 @@ fn told(events: &[Event]) -> Vec<(&'static str, Option<Action>, bool, bool)> {
     events
         .iter()
         .filter_map(|event| match event {
-            Event::Leak(leak) => Some((
-                leak.finding.leak,
-                leak.action,
-                leak.sent,
-                leak.redacted,
-            )),
+            Event::Leak(leak) => Some((leak.finding.leak, leak.action, leak.sent, leak.redacted)),
             _ => None,
         })
         .collect()
@@ -122,9 +117,7 @@ fn a_client_subnet_is_taken_out_of_a_query() {
     let query: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x07example\x03com\0\0\x01\0\x01\
         \0\0\x29\x10\0\0\0\0\0\0\x0c\0\x08\0\x08\0\x01\x20\0\xc6\x33\x64\x07";
     let mut world = World::new(REDACT, &[]);
-    let (_, left) = world
-        .datagram(CLIENT, "198.41.0.4:53", query)
-        .unwrap();
+    let (_, left) = world.datagram(CLIENT, "198.41.0.4:53", query).unwrap();
     assert!(contains(&left, b"\x07example\x03com\0"));
     assert!(left.ends_with(b"\0\x0c\0\x08\0\0\0\0\0\0\0\0"));
 }
@@ -184,7 +177,11 @@ fn a_number_that_must_stay_one_is_not_rewritten_but_stopped() {
     assert!(left.is_empty());
     assert!(talk.is_over());
     let events = talk.world.events();
-    assert!(told(&events).iter().all(|(_, _, sent, redacted)| !sent && !redacted));
+    assert!(
+        told(&events)
+            .iter()
+            .all(|(_, _, sent, redacted)| !sent && !redacted)
+    );
     assert!(
         events
             .iter()
@@ -195,7 +192,11 @@ fn a_number_that_must_stay_one_is_not_rewritten_but_stopped() {
 #[test]
 fn a_declared_value_has_no_safe_rewriting_and_is_held_back() {
     let mut world = World::new(REDACT, &[("user", "512345687")]);
-    assert!(world.datagram(CLIENT, SERVER, b"ping 512345687 end").is_none());
+    assert!(
+        world
+            .datagram(CLIENT, SERVER, b"ping 512345687 end")
+            .is_none()
+    );
     assert_eq!(
         told(&world.events()),
         [("secret", Some(Action::Redact), false, false)]
@@ -207,7 +208,8 @@ fn what_one_entry_drops_is_not_sent_because_another_would_rewrite() {
     let both = format!(
         "{REDACT}[[sanitize]]\nid = \"stop\"\nleak = [\"rtcp.location\"]\naction = \"drop\"\n"
     );
-    let located: &[u8] = b"\x80\xc9\0\x01\0\0\0\x07\x81\xca\0\x05\0\0\0\x07\x01\x05anne1\x05\x04home\0\0\0";
+    let located: &[u8] =
+        b"\x80\xc9\0\x01\0\0\0\x07\x81\xca\0\x05\0\0\0\x07\x01\x05anne1\x05\x04home\0\0\0";
     let mut world = World::new(&both, &[]);
     assert!(world.datagram(CLIENT, SERVER, located).is_none());
     let told = told(&world.events());

@@ -41,6 +41,8 @@ pub struct Flow {
     pub reading: Option<Reading>,
     /// Names of the other side, as the flow itself told them.
     pub names: Vec<String>,
+    /// Names that its opener was given for the other side before it began, and when.
+    pub resolved: Vec<(Box<str>, Time)>,
     /// What was found, each kind of finding once.
     pub findings: Vec<Told>,
     /// Frames that carried what was to be stopped and left before that could be known.
@@ -90,12 +92,20 @@ impl Flow {
             last: at,
             reading: None,
             names: Vec::new(),
+            resolved: Vec::new(),
             findings: Vec::new(),
             leaked: Vec::new(),
             index: 0,
             opener: Assembly::default(),
             stream: Stream::default(),
         }
+    }
+
+    /// All names of the other side, best evidence first, each once.
+    pub fn all_names(&self) -> impl Iterator<Item = &str> {
+        let resolved = self.resolved.iter().map(|(name, _)| name.as_ref());
+        let others = resolved.filter(|name| !self.names.iter().any(|told| told == name));
+        self.names.iter().map(String::as_str).chain(others)
     }
 
     /// Adds what was found in the payload of a frame. A finding of the same kind and value is the same finding.
@@ -123,7 +133,8 @@ impl Flow {
                 && (told.sample == finding.sample || told.class == Class::Content)
         });
         if known.is_none() && self.findings.len() < MOST_FINDINGS {
-            self.findings.push(Told::new(finding, (number, at), excerpt()));
+            self.findings
+                .push(Told::new(finding, (number, at), excerpt()));
             return Some(self.findings.len() - 1);
         }
         self.findings.get_mut(known?)?.again(number, at);
