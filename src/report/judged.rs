@@ -17,7 +17,7 @@ const MOST_ADDRESSES: usize = 65_536;
 pub struct Judge<'a> {
     policy: &'a Policy,
     data: &'a Data,
-    blocked: HashMap<SocketAddr, bool>,
+    blocked: HashMap<SocketAddr, bool, foldhash::fast::RandomState>,
 }
 
 /// A flow, whom it went to and what the policy says of it.
@@ -51,7 +51,7 @@ impl<'a> Judge<'a> {
         Self {
             policy,
             data,
-            blocked: HashMap::new(),
+            blocked: HashMap::default(),
         }
     }
 

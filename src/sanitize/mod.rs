@@ -179,7 +179,30 @@ fn drop_doubles(found: &mut Vec<Finding>, first: usize) {
     });
 }
 
+/// The name of every dissector, each once, sorted.
+pub fn dissectors() -> Vec<&'static str> {
+    let mut names: Vec<_> = dissect::names().collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Reads a datagram with the dissector of this name alone, whatever others would make of it: for tests that aim at one.
+/// False if it does not know the datagram; then nothing is found.
+pub fn dissect_alone(name: &str, payload: &[u8], found: &mut Vec<Finding>) -> bool {
+    dissect::datagram_by(name, payload, &mut Notes::new(payload, found))
+}
+
 impl Stream {
+    /// A stream that is read as this protocol, whatever it looks like: for tests that aim at one. `None` if no
+    /// dissector of this name reads streams.
+    pub fn of(protocol: &str) -> Option<Self> {
+        Some(Self {
+            reader: Reader::of(protocol)?,
+            ..Self::default()
+        })
+    }
+
     /// Bytes judged so far.
     pub fn position(&self) -> u64 {
         self.position

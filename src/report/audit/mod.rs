@@ -28,6 +28,8 @@ const IDLE: Duration = Duration::from_secs(600);
 /// Most flows under way; beyond that those silent for longest are taken as over.
 const MOST_FLOWS: usize = 100_000;
 
+/// Datagrams of an encrypted flow that are looked at.
+const SEALED: u32 = 8;
 /// Pairs of client and address whose names are remembered.
 const MOST_NAMES: usize = 50_000;
 /// Fragments that wait for others; together at most 4 MiB.
@@ -170,6 +172,10 @@ impl Audit {
             blocked,
         };
         flow.index = flow.index.saturating_add(1);
+        // A server's name may stand in any of the first packets of a flow that is encrypted, and nothing after them.
+        if context.index >= SEALED && flow.reading.is_some_and(|reading| reading.sealed) {
+            return;
+        }
         let reading = self
             .sanitizer
             .datagram(&mut self.memory, &context, payload, &mut self.found);

@@ -67,7 +67,7 @@ mod xmpp;
 pub(super) use dns::is_signed as is_signed_dns;
 pub(super) use notes::Notes;
 pub(super) use stream::Reader;
-pub(super) use table::{datagram, leaks, unknown};
+pub(super) use table::{datagram, datagram_by, leaks, names, unknown};
 
 /// What a payload proved to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
