@@ -1,12 +1,13 @@
 //! `cordon audit`: what a capture shows, and what a policy would have done.
 
+use super::page;
 use super::policy::{Data, load_or_observe};
 use crate::link::pcap::Capture;
 use crate::report::audit::{Audit, Flow};
 use crate::report::judged::{Judge, Judged};
 use crate::report::lines::{FanoutLine, FlowLine};
+use crate::report::text;
 use crate::report::totals::Totals;
-use crate::report::{html, text};
 use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::{Context, Result, anyhow};
 use std::io::{BufWriter, IsTerminal, Write};
@@ -72,7 +73,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     }
     out.flush()?;
     if let Some(path) = &args.html {
-        html::write(path, policy.name(), &totals)?;
+        page::write(path, policy.name(), &totals)?;
     }
     Ok(if complete {
         ExitCode::SUCCESS

@@ -1,12 +1,12 @@
 //! `cordon demo`: the Clubhouse case, end to end.
 
-use super::load;
+use super::{load, page};
 use crate::gateway::{Cause, Event};
 use crate::kernel::namespace::lab::{Entered, Lab};
 use crate::packet::protocol;
 use crate::policy::Verdict;
 use crate::report::live::Recorder;
-use crate::report::{EventLog, Reporter, RowKey, html, printable};
+use crate::report::{EventLog, Reporter, RowKey, printable};
 use crate::run::demo;
 use anyhow::Result;
 use std::collections::HashSet;
@@ -59,7 +59,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         println!("\n{}\n{finale}", reporter.summary);
     }
     if let Some((path, record)) = args.report.as_deref().zip(reporter.record) {
-        html::write(path, &policy, &record.finish())?;
+        page::write(path, &policy, &record.finish())?;
     }
     Ok(if finale.is_proof() && finale.is_usable() {
         ExitCode::SUCCESS

@@ -1,8 +1,8 @@
 //! `cordon exec`: run one program whose only way out is Cordon.
 
-use super::load;
+use super::{load, page};
 use crate::report::live::Recorder;
-use crate::report::{EventLog, Reporter, html};
+use crate::report::{EventLog, Reporter};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs::File;
@@ -69,7 +69,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
                 eprint!("\n{}", reporter.summary);
             }
             if let Some((path, record)) = args.report.as_deref().zip(reporter.record)
-                && let Err(error) = html::write(path, &policy, &record.finish())
+                && let Err(error) = page::write(path, &policy, &record.finish())
             {
                 eprintln!("cordon: {error:#}");
             }

@@ -14,6 +14,7 @@ mod exec;
 mod explain;
 mod load;
 mod lookup;
+mod page;
 mod policy;
 mod run;
 

@@ -71,15 +71,7 @@ impl<'a> Judge<'a> {
     /// Judges a flow that is over, with everything it told.
     pub fn judge(&self, flow: Flow) -> Judged {
         let left = flow.leaked.len();
-        let names: Vec<(String, Evidence)> = flow
-            .names
-            .iter()
-            .filter_map(|name| Some((canonical_name(name.split(':').next()?)?, Evidence::Sni)))
-            .chain(flow.resolved.iter().map(|(name, at)| {
-                let age = u32::try_from(flow.first.since(*at).as_secs()).unwrap_or(u32::MAX);
-                (name.to_string(), Evidence::Dns { age })
-            }))
-            .collect();
+        let names = evidence(&flow);
         let names: Vec<Name<'_>> = names
             .iter()
             .map(|(name, evidence)| Name {
@@ -189,6 +181,19 @@ fn opening(flow: &Flow) -> Opening {
         sni_missing: names.then_some(flow.names.is_empty()),
         cleartext: Some(!reading.sealed && !names),
     }
+}
+
+/// The names of the destination, and how they are known.
+fn evidence(flow: &Flow) -> Vec<(String, Evidence)> {
+    let told = flow.names.iter().filter_map(|name| {
+        let name = canonical_name(name.split(':').next()?)?;
+        Some((name, Evidence::Sni))
+    });
+    let resolved = flow.resolved.iter().map(|(name, at)| {
+        let age = u32::try_from(flow.first.since(*at).as_secs()).unwrap_or(u32::MAX);
+        (name.to_string(), Evidence::Dns { age })
+    });
+    told.chain(resolved).collect()
 }
 
 fn finding(told: &Told) -> Finding {

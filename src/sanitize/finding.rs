@@ -150,19 +150,17 @@ impl Leak {
 pub fn mask(value: &[u8]) -> String {
     const SHORT: usize = 4;
     const LONG: usize = 8;
-    let text = std::str::from_utf8(value)
-        .ok()
-        .filter(|text| !text.chars().any(char::is_control));
     let mut sample = String::new();
-    match text {
+    match readable(value) {
         Some(text) => {
-            let count = text.chars().count();
-            if count >= SHORT {
+            let has = |count: usize| text.chars().nth(count - 1).is_some();
+            if has(SHORT) {
                 sample.extend(text.chars().next());
             }
             sample.push('…');
-            if count >= LONG {
-                sample.extend(text.chars().skip(count - 2));
+            if has(LONG) {
+                let last = text.char_indices().rev().nth(1).map_or(0, |(at, _)| at);
+                sample.push_str(text.get(last..).unwrap_or_default());
             }
         }
         None => {
@@ -182,6 +180,14 @@ pub fn mask(value: &[u8]) -> String {
         }
     }
     sample
+}
+
+/// The value as text, if it is nothing but that.
+fn readable(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    // Most values are ASCII, and many bytes long: decoding them would cost more than finding them.
+    let plain = value.iter().all(|byte| matches!(byte, b' '..0x7f));
+    (plain || !text.chars().any(char::is_control)).then_some(text)
 }
 
 #[cfg(test)]

@@ -12,11 +12,11 @@ const EDNS_PADDING: [u8; 2] = [0, 12];
 /// Code, length: what precedes the data of an EDNS option.
 const EDNS_HEADER: usize = 4;
 
-/// Rewrites what was found in a datagram, as far as it can be: true if nothing of it remains.
+/// Rewrites what was found in a datagram: true if nothing of it remains, false at the first that cannot be rewritten.
 pub(super) fn redact(key: &hmac::Key, payload: &mut [u8], found: &[Finding]) -> bool {
-    found.iter().fold(true, |all, finding| {
-        apply(codec(finding), key, payload, finding.span.clone()).is_some() && all
-    })
+    found
+        .iter()
+        .all(|finding| apply(codec(finding), key, payload, finding.span.clone()).is_some())
 }
 
 /// The same in a stream, of which `held` has not left yet. What was found lies in the part from `chunk` on, but for what
@@ -27,7 +27,7 @@ pub(super) fn redact_stream(
     chunk: usize,
     found: &[Finding],
 ) -> bool {
-    found.iter().fold(true, |all, finding| {
+    found.iter().all(|finding| {
         let place = |at: usize, earlier: usize| (chunk + at).checked_sub(earlier);
         let span = place(finding.span.start, finding.earlier.0)
             .zip(place(finding.span.end, finding.earlier.1));
@@ -35,8 +35,8 @@ pub(super) fn redact_stream(
             codec @ (Codec::Blanks | Codec::Letters) => codec,
             Codec::None | Codec::Pseudonym | Codec::EdnsPadding | Codec::DhcpPadding => Codec::None,
         };
-        let done = span.and_then(|(start, end)| apply(codec, key, held, start..end));
-        done.is_some() && all
+        span.and_then(|(start, end)| apply(codec, key, held, start..end))
+            .is_some()
     })
 }
 

@@ -6,20 +6,9 @@ mod tables;
 mod timeline;
 
 use super::totals::Totals;
-use anyhow::Context;
 use markup::{Page, bytes, moment};
-use std::path::Path;
 
 const STYLE: &str = include_str!("style.css");
-
-/// Writes the page to a file.
-///
-/// # Errors
-/// If the file cannot be written, in a sentence that names it.
-pub fn write(path: &Path, policy: &str, totals: &Totals) -> anyhow::Result<()> {
-    std::fs::write(path, page(policy, totals))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
 
 /// The whole page.
 pub fn page(policy: &str, totals: &Totals) -> String {

@@ -92,7 +92,10 @@ impl Reader {
     /// One that takes the stream for this protocol, whatever it looks like; `None` if there is none of this name.
     pub(in crate::sanitize) fn of(protocol: &str) -> Option<Self> {
         let known = STREAM.iter().chain([&FALLBACK]);
-        let dissector = known.zip(0..).find(|(known, _)| known.protocol == protocol)?.1;
+        let dissector = known
+            .zip(0..)
+            .find(|(known, _)| known.protocol == protocol)?
+            .1;
         Some(Self {
             stage: Stage::Reading {
                 dissector,

@@ -134,16 +134,16 @@ pub(in crate::sanitize) fn datagram(payload: &[u8], notes: &mut Notes<'_>) -> Op
 
 /// Reads one datagram with the dissectors of one name alone; whether one knows it.
 pub(in crate::sanitize) fn datagram_by(name: &str, payload: &[u8], notes: &mut Notes<'_>) -> bool {
-    let named = DATAGRAM.iter().filter(|dissector| dissector.protocol == name);
-    named
-        .map(|dissector| {
-            let reading = (dissector.read)(payload, notes);
-            if reading.is_none() {
-                notes.discard();
-            }
-            reading.is_some()
-        })
-        .any(|known| known)
+    let mut named = DATAGRAM
+        .iter()
+        .filter(|dissector| dissector.protocol == name);
+    named.any(|dissector| {
+        let reading = (dissector.read)(payload, notes);
+        if reading.is_none() {
+            notes.discard();
+        }
+        reading.is_some()
+    })
 }
 
 /// The name of every dissector, of datagrams first; some are of both.
