@@ -1,5 +1,5 @@
 //! Replays the committed corpus of every fuzz target on the stable toolchain. In `tests/fuzz/corpus/<target>/` the files
-//! `seed-*` were written by hand, `crash-*` once showed a fault, and all others were found by the fuzzer.
+//! `seed-*` were written by hand or taken from the captures, `crash-*` once showed a fault, and all others were found by the fuzzer.
 #![expect(
     clippy::disallowed_methods,
     reason = "tests read the corpus from files"
@@ -27,7 +27,7 @@ fn files(target: &str) -> Vec<PathBuf> {
 
 #[test]
 fn no_input_of_the_corpus_shows_a_fault() {
-    for (target, body) in bodies::TARGETS {
+    for (target, body) in bodies::targets() {
         let files = files(target);
         assert!(!files.is_empty(), "{target} has no corpus");
         for file in files {
@@ -39,9 +39,16 @@ fn no_input_of_the_corpus_shows_a_fault() {
 }
 
 #[test]
+fn every_dissector_is_a_target() {
+    let targets: Vec<&str> = bodies::targets().map(|(target, _)| *target).collect();
+    for name in cordon::sanitize::dissectors() {
+        assert!(targets.contains(&name), "{name}");
+    }
+}
+
+#[test]
 fn the_corpus_is_small() {
-    let bytes: u64 = bodies::TARGETS
-        .iter()
+    let bytes: u64 = bodies::targets()
         .flat_map(|(target, _)| files(target))
         .map(|file| file.metadata().expect("a file").len())
         .sum();

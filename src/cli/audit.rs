@@ -1,14 +1,13 @@
 //! `cordon audit`: what a capture shows, and what a policy would have done.
 
+use super::page;
 use super::policy::{Data, load_or_observe};
-use crate::link::frame;
 use crate::link::pcap::Capture;
-use crate::policy::Policy;
 use crate::report::audit::{Audit, Flow};
 use crate::report::judged::{Judge, Judged};
 use crate::report::lines::{FanoutLine, FlowLine};
+use crate::report::text;
 use crate::report::totals::Totals;
-use crate::report::{html, text};
 use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::{Context, Result, anyhow};
 use std::io::{BufWriter, IsTerminal, Write};
@@ -74,7 +73,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     }
     out.flush()?;
     if let Some(path) = &args.html {
-        write_html(path, &policy, &totals)?;
+        page::write(path, policy.name(), &totals)?;
     }
     Ok(if complete {
         ExitCode::SUCCESS
@@ -132,14 +131,10 @@ fn audit(
         if session.failed.is_some() {
             return;
         }
-        let Some(seen) = frame::network(&frame).and_then(frame::read) else {
-            return;
-        };
         let mut over: Vec<Flow> = Vec::new();
-        audit.packet(
-            (frame.number, frame.at),
-            &seen,
-            |destination| judge.blocks(seen.source.ip(), destination, frame.at),
+        audit.frame(
+            &frame,
+            |source, destination| judge.blocks(source, destination, frame.at),
             |flow| over.push(flow),
         );
         for flow in over {
@@ -167,11 +162,6 @@ fn audit(
         eprintln!("cordon: {} {error}", path.display());
     }
     Ok(end.is_ok())
-}
-
-fn write_html(path: &Path, policy: &Policy, totals: &Totals) -> Result<()> {
-    let page = html::page(policy.name(), totals);
-    std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Progress on a terminal, in per cent of the file.

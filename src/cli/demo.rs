@@ -1,14 +1,16 @@
 //! `cordon demo`: the Clubhouse case, end to end.
 
-use super::load;
+use super::{load, page};
 use crate::gateway::{Cause, Event};
 use crate::kernel::namespace::lab::{Entered, Lab};
 use crate::packet::protocol;
 use crate::policy::Verdict;
+use crate::report::live::Recorder;
 use crate::report::{EventLog, Reporter, RowKey, printable};
 use crate::run::demo;
 use anyhow::Result;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -18,8 +20,11 @@ use std::time::Instant;
 /// gate and then behind Cordon under policies/clubhouse-2021.toml, and has an observer outside count what reached each
 /// server. Ends with status 1 if a forbidden packet or an identifier left.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: cordon demo")]
+#[command(after_help = "Examples:\n  cordon demo\n  cordon demo --report demo.html")]
 pub(super) struct Args {
+    /// Also write what happened behind the gate as one self-contained page.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Print events and the outcome as JSON Lines.
     #[arg(long)]
     json: bool,
@@ -31,32 +36,30 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         Entered::Inside(lab) => lab,
         Entered::Finished(status) => return Ok(ExitCode::from(status)),
     };
-    let reporter = if args.json {
-        Reporter {
-            log: Some(EventLog::new(Box::new(std::io::stdout()))),
-            ..Reporter::default()
-        }
-    } else {
-        Reporter {
-            live: Some(Box::new(live())),
-            ..Reporter::default()
-        }
+    let mut reporter = Reporter {
+        record: args.report.is_some().then(Recorder::default),
+        ..Reporter::default()
     };
+    if args.json {
+        reporter.log = Some(EventLog::new(Box::new(std::io::stdout())));
+    } else {
+        reporter.live = Some(Box::new(live()));
+    }
     let say = |line: &str| {
         if !args.json {
             println!("{line}");
         }
     };
-    let finale = demo::play(
-        &lab,
-        load::built_in(demo::POLICY, &demo::secrets())?,
-        reporter,
-        say,
-    )?;
+    let snapshot = load::built_in(demo::POLICY, &demo::secrets())?;
+    let policy = snapshot.policy.name().to_owned();
+    let (finale, reporter) = demo::play(&lab, snapshot, reporter, say)?;
     if args.json {
         println!("{}", finale.json());
     } else {
-        println!("\n{}\n{finale}", finale.summary);
+        println!("\n{}\n{finale}", reporter.summary);
+    }
+    if let Some((path, record)) = args.report.as_deref().zip(reporter.record) {
+        page::write(path, &policy, &record.finish())?;
     }
     Ok(if finale.is_proof() && finale.is_usable() {
         ExitCode::SUCCESS
@@ -74,7 +77,11 @@ fn live() -> impl FnMut(&Event) + Send {
             Event::Open(open) => opened(open),
             Event::Leak(leak) if told.insert(leak.flow) => format!(
                 "{}  {} {} to {}",
-                if leak.sent { "left     " } else { "sanitised" },
+                match (leak.sent, leak.redacted) {
+                    (true, _) => "left     ",
+                    (false, true) => "redacted ",
+                    (false, false) => "sanitised",
+                },
                 printable(&leak.finding.field),
                 printable(&leak.finding.sample),
                 leak.key.dst

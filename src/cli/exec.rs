@@ -1,6 +1,7 @@
 //! `cordon exec`: run one program whose only way out is Cordon.
 
-use super::load;
+use super::{load, page};
+use crate::report::live::Recorder;
 use crate::report::{EventLog, Reporter};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
@@ -25,6 +26,9 @@ pub(super) struct Args {
     /// Write events to this file, as JSON Lines. It will hold addresses and names.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
+    /// Write who was contacted and what was stopped as one self-contained page. It will hold addresses and names.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// A value that must not leave in the clear, in whatever encoding; may be given several times. Other users of this
     /// machine may see it in the list of processes: real ones belong into a configuration.
     #[arg(long = "secret", value_name = "NAME=VALUE", value_parser = load::secret)]
@@ -55,12 +59,19 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     };
     let reporter = Reporter {
         log,
+        record: args.report.is_some().then(Recorder::default),
         ..Reporter::default()
     };
+    let policy = snapshot.policy.name().to_owned();
     match crate::run::exec(program, arguments, snapshot, reporter) {
         Ok((status, reporter)) => {
             if !args.quiet {
                 eprint!("\n{}", reporter.summary);
+            }
+            if let Some((path, record)) = args.report.as_deref().zip(reporter.record)
+                && let Err(error) = page::write(path, &policy, &record.finish())
+            {
+                eprintln!("cordon: {error:#}");
             }
             Ok(ExitCode::from(status))
         }

@@ -6,8 +6,9 @@ use crate::gateway::Snapshot;
 use crate::policy::Policy;
 use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::{Result, bail};
+use ring::rand::{SecureRandom, SystemRandom};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Policy, embedded data and detectors. Without a policy's file it is the one that only observes.
 pub(super) fn snapshot(
@@ -65,10 +66,24 @@ fn join(policy: Policy, data: Data, secrets: &[(String, String)]) -> Result<Arc<
         .iter()
         .map(|(name, value)| Secret::new(name, value, Kind::Guess))
         .collect::<Result<Vec<_>, _>>()?;
-    let sanitizer = Sanitizer::new(&secrets)?;
+    let sanitizer = Sanitizer::new(&secrets)?.with_key(pseudonym_key()?);
     Ok(Arc::new(Snapshot {
         policy,
         data: Arc::new(data.data),
         sanitizer,
     }))
+}
+
+/// The key of pseudonyms: new with each start and kept over reloads, so that a name changes neither in the middle of a
+/// call nor stays the same for ever.
+fn pseudonym_key() -> Result<&'static [u8; 32]> {
+    static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+    if let Some(key) = KEY.get() {
+        return Ok(key);
+    }
+    let mut fresh = [0; 32];
+    if SystemRandom::new().fill(&mut fresh).is_err() {
+        bail!("the system gives no randomness");
+    }
+    Ok(KEY.get_or_init(|| fresh))
 }

@@ -4,7 +4,7 @@ use super::Snapshot;
 use crate::flow::FlowKey;
 use crate::jurisdiction::{AddressFacts, Data};
 use crate::policy::{Action, Decision, Evidence, Facts, Name, Opening, Source};
-use crate::sanitize::{Finding, Scope};
+use crate::sanitize::{Excerpt, Finding, Scope};
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -74,12 +74,16 @@ pub struct Leak {
     pub at: Time,
     /// What was found; its span is in the payload of that datagram, or in the chunk of that stream.
     pub finding: Finding,
+    /// The value and the bytes around it, for a report.
+    pub excerpt: Excerpt,
     /// Place of the sanitize entry that acts on it; `None` if no entry lists it.
     pub entry: Option<u16>,
     /// What was done. `None`: nothing had to be, the flow is blocked or no entry asks for it.
     pub action: Option<Action>,
     /// The payload left with it.
     pub sent: bool,
+    /// The payload left, and other bytes of the same length in its place.
+    pub redacted: bool,
     /// What it was judged by.
     pub snapshot: Arc<Snapshot>,
 }

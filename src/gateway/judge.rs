@@ -1,12 +1,12 @@
 //! From a five-tuple to facts to a verdict, and what follows from it over a flow's life.
 
 use super::{
-    BLOCKED_IDLE, Cause, Close, EVENTS, End, Event, Flow, Gateway, LEAKS_PER_FLOW, Leak, Open,
-    Order, Path, Refused, State, Subject,
+    BLOCKED_IDLE, Cause, Close, EVENTS, End, Event, Flow, Gateway, Open, Order, Path, Refused,
+    State, Subject,
 };
 use crate::flow::{FlowId, FlowKey};
-use crate::policy::{Action, Active, Evidence, Permit, Reply, Verdict};
-use crate::sanitize::{Finding, scope};
+use crate::policy::{Active, Evidence, Permit, Reply, Verdict};
+use crate::sanitize::scope;
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -29,17 +29,6 @@ impl Judged {
             },
         }
     }
-}
-
-/// What is to become of a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Payload {
-    /// It may leave.
-    Clear,
-    /// It is held back.
-    Withhold,
-    /// It is held back, and the flow with it.
-    EndFlow,
 }
 
 impl Gateway {
@@ -134,59 +123,6 @@ impl Gateway {
                 now,
             ),
         }
-    }
-
-    /// Decides on a payload by what was found in it, and tells. `found` is left empty.
-    pub(super) fn weigh(&mut self, id: FlowId, now: Time) -> Payload {
-        let mut found = std::mem::take(&mut self.found);
-        let mut outcome = Payload::Clear;
-        let actions: Vec<Option<(u16, Action)>> = match self.flows.get(id) {
-            Some((_, flow)) => found
-                .iter()
-                .map(|f| self.snapshot.policy.action(flow.active, f))
-                .collect(),
-            None => return Payload::EndFlow,
-        };
-        for action in actions.iter().flatten() {
-            outcome = outcome.max(match action.1 {
-                Action::Report => Payload::Clear,
-                Action::Redact | Action::Drop => Payload::Withhold,
-                Action::Reject => Payload::EndFlow,
-            });
-        }
-        for (finding, action) in found.drain(..).zip(actions) {
-            self.tell_leak(id, finding, action, outcome == Payload::Clear, now);
-        }
-        self.found = found;
-        outcome
-    }
-
-    fn tell_leak(
-        &mut self,
-        id: FlowId,
-        finding: Finding,
-        action: Option<(u16, Action)>,
-        cleared: bool,
-        now: Time,
-    ) {
-        let Some((key, flow)) = self.flows.get_mut(id) else {
-            return;
-        };
-        if flow.leaks >= LEAKS_PER_FLOW {
-            return;
-        }
-        flow.leaks += 1;
-        let leak = Leak {
-            flow: flow.serial,
-            key: *key,
-            at: now,
-            finding,
-            entry: action.map(|(entry, _)| entry),
-            action: action.map(|(_, action)| action),
-            sent: cleared && !matches!(flow.state, State::Blocked(_)),
-            snapshot: Arc::clone(&self.snapshot),
-        };
-        self.event(Event::Leak(Box::new(leak)));
     }
 
     /// Ends a flow, whatever its state: both sides are told as far as they have to be.
@@ -325,16 +261,6 @@ impl Gateway {
                 self.orders.push_back(Order::Hangup { flow: id, reset });
             }
             _ => {}
-        }
-    }
-}
-
-impl Payload {
-    fn max(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::EndFlow, _) | (_, Self::EndFlow) => Self::EndFlow,
-            (Self::Withhold, _) | (_, Self::Withhold) => Self::Withhold,
-            (Self::Clear, Self::Clear) => Self::Clear,
         }
     }
 }

@@ -9,6 +9,7 @@ mod answer;
 mod event;
 mod judge;
 mod pass;
+mod payload;
 mod tcp;
 mod udp;
 

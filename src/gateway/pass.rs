@@ -1,7 +1,8 @@
 //! Flows that pass packet by packet: the buffer that came in is written back to the link and the kernel forwards it.
 //! When nothing of a flow is left to inspect, the kernel is told to forward the rest of it alone.
 
-use super::judge::{Judged, Payload};
+use super::judge::Judged;
+use super::payload::{Carrier, Payload};
 use super::udp::Sifted;
 use super::{End, Fate, Flow, Gateway, Order, State};
 use crate::flow::{FlowId, FlowKey};
@@ -71,10 +72,13 @@ enum Place {
 
 impl Gateway {
     /// Whether a judged flow is one that passes: permitted to go directly, and nothing in it for us to answer or learn.
+    /// A connection whose bytes may have to be rewritten does not: what the client sends again would have to be
+    /// rewritten again.
     pub(super) fn passes(&self, key: &FlowKey, destination: SocketAddr, judged: &Judged) -> bool {
         self.settings.forward
             && destination == SocketAddr::new(key.dst, key.dport)
             && key.dport != 53
+            && !(key.protocol == protocol::TCP && self.snapshot.policy.redacts(judged.active))
             && judged
                 .permit()
                 .is_ok_and(|permit| permit.route() == Route::Direct)
@@ -235,14 +239,19 @@ impl Gateway {
         if pass.done || flow.active.is_empty() {
             return Fate::Pass;
         }
-        let Some(Sifted { kept, reading }) = self.sift(id, bytes, parsed, segment, now) else {
+        let Some(Sifted {
+            kept,
+            reading,
+            rewritten,
+        }) = self.sift(id, bytes, parsed, segment, now)
+        else {
             return Fate::Done;
         };
         self.settle_datagram(id, reading);
-        if kept.end == parsed.len {
+        if kept.end == parsed.len && !rewritten {
             return Fate::Pass;
         }
-        // Some of its datagrams were held back: the others go on in a packet of their own.
+        // Some of its datagrams were held back or rewritten: what remains goes on in a packet of its own.
         let (from, to) = match self.flows.get(id) {
             Some((key, _)) => (
                 SocketAddr::new(key.src, key.sport),
@@ -316,7 +325,7 @@ impl Gateway {
             .wrapping_add(u32::try_from(fresh.len()).unwrap_or(0));
         let pending = reading.stream.pending() > 0;
         pass.done = sanitizer.is_done(&reading.stream);
-        if !self.found.is_empty() && self.weigh(id, now) != Payload::Clear {
+        if !self.found.is_empty() && self.weigh(id, Carrier::Fixed(fresh), now) != Payload::Clear {
             self.cut(id, bytes, parsed, now);
             return Fate::Done;
         }
@@ -368,10 +377,12 @@ impl Gateway {
     /// A segment whose bytes were read before: by itself it must not show anything either.
     fn pass_repeat(&mut self, id: FlowId, bytes: &[u8], parsed: &Parsed, now: Time) -> Fate {
         let mut stream = sanitize::Stream::default();
+        let payload = parsed.payload(bytes);
         self.snapshot
             .sanitizer
-            .stream(&mut stream, parsed.payload(bytes), &mut self.found);
-        let clear = self.found.is_empty() || self.weigh(id, now) == Payload::Clear;
+            .stream(&mut stream, payload, &mut self.found);
+        let clear =
+            self.found.is_empty() || self.weigh(id, Carrier::Fixed(payload), now) == Payload::Clear;
         if clear { Fate::Pass } else { Fate::Done }
     }
 

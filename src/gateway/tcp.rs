@@ -1,6 +1,7 @@
 //! TCP flows: the SYN is held until the way out is connected, then rings are pumped both ways.
 
 use super::pass::HOLD;
+use super::payload::{Carrier, Payload};
 use super::{End, Failure, Flow, Gateway, Order, State};
 use crate::flow::FlowId;
 use crate::packet::build::Unreachable;
@@ -93,6 +94,16 @@ impl Stream {
 
     pub(super) fn into_connection(self) -> Connection {
         self.connection
+    }
+
+    /// Hands out what has not left, and where in it the part begins that was looked at last.
+    pub(super) fn look<T>(&mut self, look: impl FnOnce(&mut [u8], usize) -> T) -> Option<T> {
+        let (chunk, mut seen) = (self.inspection.cleared, None);
+        self.connection.take(|bytes| {
+            seen = Some(look(bytes, chunk));
+            0
+        });
+        seen
     }
 }
 
@@ -409,9 +420,10 @@ impl Gateway {
         }
     }
 
-    /// Decides on a chunk of a stream in which something was found: the stream goes on, or ends before the chunk leaves.
+    /// Decides on a chunk of a stream in which something was found: the stream goes on, perhaps with other bytes, or ends
+    /// before the chunk leaves.
     fn weigh_stream(&mut self, id: FlowId, now: Time) -> Outgoing {
-        if self.weigh(id, now) == super::judge::Payload::Clear {
+        if self.weigh(id, Carrier::Ring, now) <= Payload::Rewritten {
             if let Some((
                 _,
                 Flow {

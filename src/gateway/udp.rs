@@ -1,6 +1,6 @@
 //! UDP and echo: one socket for each client address and port, every new remote judged by the policy.
 
-use super::judge::Payload;
+use super::payload::{Carrier, Payload};
 use super::{Cause, Datagram, End, Fate, Flow, Gateway, MappingId, Order, State};
 use crate::flow::{FlowId, FlowKey};
 use crate::packet::build::{self, HEADROOM, Unreachable};
@@ -38,6 +38,8 @@ pub struct Answer<'a> {
 pub(super) struct Sifted {
     pub(super) kept: Range<usize>,
     pub(super) reading: Option<Reading>,
+    /// Some of the bytes are not the client's any more.
+    pub(super) rewritten: bool,
 }
 
 impl Answer<'_> {
@@ -206,8 +208,9 @@ impl Gateway {
             State::Blocked(reply) => {
                 flow.withheld += 1;
                 if flow.withheld <= BLOCKED_LOOKS {
-                    self.inspect(id, parsed.payload(bytes), now);
-                    self.weigh(id, now);
+                    let payload = parsed.payload(bytes);
+                    self.inspect(id, payload, now);
+                    self.weigh(id, Carrier::Fixed(payload), now);
                 }
                 self.answer_blocked(reply, bytes, parsed, now);
                 Fate::Done
@@ -327,6 +330,7 @@ impl Gateway {
             return Some(Sifted {
                 kept: start..parsed.len,
                 reading: None,
+                rewritten: false,
             });
         }
         let step = if segment == 0 {
@@ -334,16 +338,24 @@ impl Gateway {
         } else {
             usize::from(segment)
         };
-        let (mut at, mut kept) = (start, start);
+        let udp = parsed.protocol == protocol::UDP;
+        let (mut at, mut kept, mut rewritten) = (start, start, false);
         let reading = loop {
             let chunk = at..parsed.len.min(at + step);
             let reading = self.inspect(id, bytes.get(chunk.clone())?, now);
             let outcome = if self.found.is_empty() {
                 Payload::Clear
             } else {
-                self.weigh(id, now)
+                let payload = bytes.get_mut(chunk.clone())?;
+                let carrier = if udp {
+                    Carrier::Datagram(payload)
+                } else {
+                    Carrier::Fixed(payload)
+                };
+                self.weigh(id, carrier, now)
             };
-            if outcome == Payload::Clear {
+            rewritten |= outcome == Payload::Rewritten;
+            if outcome <= Payload::Rewritten {
                 bytes.copy_within(chunk.clone(), kept);
                 kept += chunk.len();
             } else if let Some((_, flow)) = self.flows.get_mut(id) {
@@ -362,6 +374,7 @@ impl Gateway {
         (kept > start || parsed.len == start).then_some(Sifted {
             kept: start..kept,
             reading,
+            rewritten,
         })
     }
 

@@ -115,6 +115,17 @@ impl Data {
         self.operators.by_name(name)
     }
 
+    /// Who runs what lies at an address: as the address tells, or else its names (as for
+    /// [`operator_of_name`](Self::operator_of_name)).
+    pub fn operator_behind<'n>(
+        &self,
+        address: &AddressFacts,
+        mut names: impl Iterator<Item = &'n str>,
+    ) -> Option<&Operator> {
+        let by_name = || names.find_map(|name| self.operator_of_name(name));
+        self.operator(address.operator.or_else(by_name)?)
+    }
+
     /// The entry of an operator. `None` only for an id of another snapshot.
     pub fn operator(&self, id: OperatorId) -> Option<&Operator> {
         self.operators.get(id)

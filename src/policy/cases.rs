@@ -392,6 +392,7 @@ fn finding(leak: &Leak) -> Finding {
         leak: leak.name,
         certainty: Certainty::Certain,
         span: 0..0,
+        earlier: (0, 0),
         sample: String::new(),
     }
 }

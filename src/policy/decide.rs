@@ -6,7 +6,7 @@ use super::evaluate::{Demand, Seen};
 use super::facts::Facts;
 use super::truth::{Truth, Waits};
 use super::verdict::{Action, Active, Decision, Origin, Permit, Route, Verdict};
-use crate::sanitize::Finding;
+use crate::sanitize::{Certainty, Finding};
 use std::net::SocketAddr;
 
 impl Policy {
@@ -64,16 +64,28 @@ impl Policy {
     }
 
     /// The strictest action any of the active entries wants for this finding, and that entry's place;
-    /// `None` if no entry lists it. In observe mode never more than [`Action::Report`].
+    /// `None` if no entry lists it. Never more than [`Action::Report`] in observe mode, and for what is only suspected:
+    /// a value that merely looks like an identifier is worth telling, not worth breaking a flow for.
     pub fn action(&self, active: Active, finding: &Finding) -> Option<(u16, Action)> {
+        let most = if finding.certainty == Certainty::Suspected {
+            Action::Report
+        } else {
+            Action::Reject
+        };
         let mut strictest: Option<(u16, Action)> = None;
         for (index, entry) in self.entries(active) {
-            let action = entry.effective_action();
+            let action = entry.effective_action().min(most);
             if entry.lists(finding) && strictest.is_none_or(|(_, other)| action > other) {
                 strictest = Some((index, action));
             }
         }
         strictest
+    }
+
+    /// Whether one of the active entries wants payloads rewritten.
+    pub fn redacts(&self, active: Active) -> bool {
+        self.entries(active)
+            .any(|(_, entry)| entry.effective_action() == Action::Redact)
     }
 
     /// The entries of a set.

@@ -98,6 +98,7 @@ fn leak_found(leak: &Leak) -> Value {
                 .into(),
         ),
         ("sent".to_owned(), leak.sent.into()),
+        ("redacted".to_owned(), leak.redacted.into()),
     ]);
     object.into()
 }

@@ -17,7 +17,7 @@ const MOST_ADDRESSES: usize = 65_536;
 pub struct Judge<'a> {
     policy: &'a Policy,
     data: &'a Data,
-    blocked: HashMap<SocketAddr, bool>,
+    blocked: HashMap<SocketAddr, bool, foldhash::fast::RandomState>,
 }
 
 /// A flow, whom it went to and what the policy says of it.
@@ -51,7 +51,7 @@ impl<'a> Judge<'a> {
         Self {
             policy,
             data,
-            blocked: HashMap::new(),
+            blocked: HashMap::default(),
         }
     }
 
@@ -71,11 +71,7 @@ impl<'a> Judge<'a> {
     /// Judges a flow that is over, with everything it told.
     pub fn judge(&self, flow: Flow) -> Judged {
         let left = flow.leaked.len();
-        let names: Vec<(String, Evidence)> = flow
-            .names
-            .iter()
-            .filter_map(|name| Some((canonical_name(name.split(':').next()?)?, Evidence::Sni)))
-            .collect();
+        let names = evidence(&flow);
         let names: Vec<Name<'_>> = names
             .iter()
             .map(|(name, evidence)| Name {
@@ -110,10 +106,9 @@ impl<'a> Judge<'a> {
         let would_stop = stopped || self.stops_fanouts(active);
         Judged {
             country: facts.address.country,
-            operator: facts
-                .address
-                .operator
-                .and_then(|id| self.data.operator(id))
+            operator: self
+                .data
+                .operator_behind(&facts.address, names.iter().map(|name| name.name))
                 .map(|operator| (operator.id.clone(), operator.name.clone())),
             facts: facts.address,
             rule: self.policy.rule_id(decision.origin).to_owned(),
@@ -145,6 +140,7 @@ impl<'a> Judge<'a> {
             leak: "probe-fanout",
             certainty: crate::sanitize::Certainty::Probable,
             span: 0..0,
+            earlier: (0, 0),
             sample: String::new(),
         };
         self.policy
@@ -187,6 +183,19 @@ fn opening(flow: &Flow) -> Opening {
     }
 }
 
+/// The names of the destination, and how they are known.
+fn evidence(flow: &Flow) -> Vec<(String, Evidence)> {
+    let told = flow.names.iter().filter_map(|name| {
+        let name = canonical_name(name.split(':').next()?)?;
+        Some((name, Evidence::Sni))
+    });
+    let resolved = flow.resolved.iter().map(|(name, at)| {
+        let age = u32::try_from(flow.first.since(*at).as_secs()).unwrap_or(u32::MAX);
+        (name.to_string(), Evidence::Dns { age })
+    });
+    told.chain(resolved).collect()
+}
+
 fn finding(told: &Told) -> Finding {
     Finding {
         class: told.class,
@@ -195,6 +204,7 @@ fn finding(told: &Told) -> Finding {
         leak: told.leak,
         certainty: told.certainty,
         span: told.offset..told.offset + told.length,
+        earlier: (0, 0),
         sample: told.sample.clone(),
     }
 }

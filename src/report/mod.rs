@@ -4,6 +4,7 @@ pub mod audit;
 pub mod html;
 pub mod judged;
 pub mod lines;
+pub mod live;
 pub mod text;
 pub mod totals;
 
@@ -24,6 +25,8 @@ pub struct Reporter {
     pub summary: Summary,
     /// Everything, told at once.
     pub live: Option<Live>,
+    /// Everything, kept for a page.
+    pub record: Option<live::Recorder>,
 }
 
 /// Is told of each event as it comes.
@@ -38,6 +41,9 @@ impl Reporter {
         self.summary.take(event, lost);
         if let Some(live) = &mut self.live {
             live(event);
+        }
+        if let Some(record) = &mut self.record {
+            record.take(event);
         }
         match &mut self.log {
             Some(log) => log.write(event, lost),

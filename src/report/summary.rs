@@ -51,11 +51,19 @@ pub struct Row {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LeakKey {
-    stopped: bool,
+    fate: Fate,
     class: &'static str,
     detector: &'static str,
     field: String,
     sanitizer: String,
+}
+
+/// What became of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    Left,
+    Redacted,
+    Stopped,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -82,15 +90,15 @@ impl Summary {
         self.rows.iter()
     }
 
-    /// Payloads with a finding that were held back, and that were not.
+    /// Payloads with a finding that were held back or rewritten, and that were not.
     pub fn leaks(&self) -> (u64, u64) {
         self.leaks
             .iter()
             .fold((0, 0), |(stopped, passed), (key, count)| {
-                if key.stopped {
-                    (stopped + count.payloads, passed)
-                } else {
+                if key.fate == Fate::Left {
                     (stopped, passed + count.payloads)
+                } else {
+                    (stopped + count.payloads, passed)
                 }
             })
     }
@@ -117,7 +125,11 @@ impl Summary {
     fn leak(&mut self, leak: &Leak) {
         let finding = &leak.finding;
         let key = LeakKey {
-            stopped: !leak.sent,
+            fate: match (leak.sent, leak.redacted) {
+                (true, _) => Fate::Left,
+                (false, true) => Fate::Redacted,
+                (false, false) => Fate::Stopped,
+            },
             class: finding.class.name(),
             detector: finding.detector,
             field: printable(&finding.field),
@@ -146,14 +158,7 @@ impl RowKey {
             ..
         } = subject;
         let data = &snapshot.data;
-        let operator = address
-            .operator
-            .or_else(|| {
-                names
-                    .iter()
-                    .find_map(|(name, _)| data.operator_of_name(name))
-            })
-            .and_then(|id| data.operator(id));
+        let operator = data.operator_behind(address, names.iter().map(|(name, _)| name.as_ref()));
         let place = match (address.special, address.country) {
             (Some(special), _) => special.name().to_owned(),
             (None, Some(country)) => country.to_string(),
@@ -207,17 +212,17 @@ impl fmt::Display for Summary {
         }
         for (key, count) in &self.leaks {
             let LeakKey {
-                stopped,
+                fate,
                 class,
                 detector,
                 field,
                 sanitizer,
             } = key;
             let (payloads, destinations) = (count.payloads, count.destinations.len());
-            let fate = if *stopped {
-                "stopped"
-            } else {
-                "LEFT IN THE CLEAR"
+            let fate = match fate {
+                Fate::Left => "LEFT IN THE CLEAR",
+                Fate::Redacted => "redacted",
+                Fate::Stopped => "stopped",
             };
             writeln!(
                 f,

@@ -114,6 +114,11 @@ impl Totals {
         }
     }
 
+    /// Whether this is what a gate saw and did, not what a capture shows.
+    pub fn is_live(&self) -> bool {
+        self.summary.captures == 0
+    }
+
     /// Keeps the fan-outs of a capture.
     pub fn add_fanouts(&mut self, capture: &str, fanouts: Vec<Fanout>) {
         self.summary.fanouts += fanouts.len();
@@ -136,9 +141,9 @@ impl Totals {
         for class in classes {
             *receiver.classes.entry(class).or_insert(0) += 1;
         }
-        for name in &judged.flow.names {
+        for name in judged.flow.all_names() {
             if receiver.names.len() < 5 {
-                receiver.names.insert(name.clone());
+                receiver.names.insert(name.to_owned());
             }
         }
     }
@@ -159,10 +164,10 @@ impl Totals {
             .flow
             .findings
             .iter()
-            .filter(|told| ties(told.class) && !told.value.is_empty())
+            .filter(|told| ties(told.class) && !told.excerpt.value.is_empty())
             .collect();
         for one in &told {
-            let key = (one.class, one.value.clone());
+            let key = (one.class, one.excerpt.value.clone());
             if self.identifiers.len() >= MOST_IDENTIFIERS && !self.identifiers.contains_key(&key) {
                 continue;
             }
@@ -173,7 +178,10 @@ impl Totals {
             bounded(&mut identifier.sources, judged.flow.key.source.ip());
             bounded(&mut identifier.servers, judged.flow.key.destination.ip());
             bounded(&mut identifier.countries, place(judged));
-            for other in told.iter().filter(|other| other.value != one.value) {
+            for other in told
+                .iter()
+                .filter(|other| other.excerpt.value != one.excerpt.value)
+            {
                 bounded(&mut identifier.with, (other.class, other.sample.clone()));
             }
         }

@@ -1,7 +1,7 @@
 //! One thing found in one payload, and how to show it without giving it away.
 
 use super::class::{Certainty, Class};
-use std::fmt::Write;
+use std::fmt::{self, Debug, Write};
 use std::ops::Range;
 
 /// One thing found in one payload.
@@ -20,8 +20,54 @@ pub struct Finding {
     /// Where it lies in the payload, in bytes. What began in an earlier chunk of a stream starts at 0; what ended in one,
     /// and is known only now, is empty at 0.
     pub span: Range<usize>,
+    /// How far before that it really begins and ends, for a field of a message that came in several chunks: with
+    /// `(3, 0)` its first three bytes came in earlier ones. Not told of declared secrets.
+    pub earlier: (usize, usize),
     /// A masked sample that can be shown: `5…87`.
     pub sample: String,
+}
+
+/// A finding in its surroundings, for a report. The value is what leaks: never print it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The value, its first 256 bytes.
+    pub value: Vec<u8>,
+    /// The bytes before it; those of other findings are left out.
+    pub before: Vec<Option<u8>>,
+    /// The bytes after it, likewise.
+    pub after: Vec<Option<u8>>,
+}
+
+impl Excerpt {
+    /// Bytes shown on each side.
+    const AROUND: usize = 24;
+    /// Bytes kept of a value.
+    const VALUE: usize = 256;
+
+    /// Cuts a finding out of its payload, in which `all` was found.
+    pub fn of(payload: &[u8], finding: &Finding, all: &[Finding]) -> Self {
+        let Range { start, end } = finding.span;
+        let shown = |from: usize, to: usize| -> Vec<Option<u8>> {
+            (from..to.min(payload.len()))
+                .map(|at| {
+                    let hidden = all.iter().any(|other| other.span.contains(&at));
+                    payload.get(at).copied().filter(|_| !hidden)
+                })
+                .collect()
+        };
+        let value = payload.get(start..end.min(start.saturating_add(Self::VALUE)));
+        Self {
+            value: value.unwrap_or_default().to_vec(),
+            before: shown(start.saturating_sub(Self::AROUND), start),
+            after: shown(end, end.saturating_add(Self::AROUND)),
+        }
+    }
+}
+
+impl Debug for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Excerpt").finish_non_exhaustive()
+    }
 }
 
 /// A leak that some detector can find: the vocabulary of a policy's `leak` list.
@@ -92,6 +138,7 @@ impl Leak {
             leak: self.name,
             certainty,
             span,
+            earlier: (0, 0),
             sample: mask(value),
         }
     }
@@ -103,19 +150,17 @@ impl Leak {
 pub fn mask(value: &[u8]) -> String {
     const SHORT: usize = 4;
     const LONG: usize = 8;
-    let text = std::str::from_utf8(value)
-        .ok()
-        .filter(|text| !text.chars().any(char::is_control));
     let mut sample = String::new();
-    match text {
+    match readable(value) {
         Some(text) => {
-            let count = text.chars().count();
-            if count >= SHORT {
+            let has = |count: usize| text.chars().nth(count - 1).is_some();
+            if has(SHORT) {
                 sample.extend(text.chars().next());
             }
             sample.push('…');
-            if count >= LONG {
-                sample.extend(text.chars().skip(count - 2));
+            if has(LONG) {
+                let last = text.char_indices().rev().nth(1).map_or(0, |(at, _)| at);
+                sample.push_str(text.get(last..).unwrap_or_default());
             }
         }
         None => {
@@ -135,6 +180,14 @@ pub fn mask(value: &[u8]) -> String {
         }
     }
     sample
+}
+
+/// The value as text, if it is nothing but that.
+fn readable(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    // Most values are ASCII, and many bytes long: decoding them would cost more than finding them.
+    let plain = value.iter().all(|byte| matches!(byte, b' '..0x7f));
+    (plain || !text.chars().any(char::is_control)).then_some(text)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod vocabulary;
 pub use class::{Certainty, Class};
 pub use dissect::Reading;
 pub use fanout::{Bounds, COMPARED, Memory};
-pub use finding::{Finding, Leak, mask};
+pub use finding::{Excerpt, Finding, Leak, mask};
 pub use scope::{Discovery, Scope, scope, scope_within};
 pub use secret::{Kind, MAX_NAME, MAX_SECRETS, MAX_VALUE, MIN_VALUE, Secret, SecretError};
 pub use vocabulary::{Term, vocabulary};
@@ -98,6 +98,13 @@ impl Sanitizer {
         redact::redact(&self.key, payload, found)
     }
 
+    /// The same in a stream. `held` are the bytes that have not left yet; what was found counts from `chunk` in them.
+    /// False also if a part of it has left.
+    #[must_use]
+    pub fn redact_stream(&self, held: &mut [u8], chunk: usize, found: &[Finding]) -> bool {
+        redact::redact_stream(&self.key, held, chunk, found)
+    }
+
     /// Judges an outgoing datagram before it is sent: appends what it gives away to `found`, spans relative to
     /// `payload`, and says what it proved to be. Allocates only if something is found, or remembered in `memory`.
     pub fn datagram(
@@ -172,7 +179,30 @@ fn drop_doubles(found: &mut Vec<Finding>, first: usize) {
     });
 }
 
+/// The name of every dissector, each once, sorted.
+pub fn dissectors() -> Vec<&'static str> {
+    let mut names: Vec<_> = dissect::names().collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Reads a datagram with the dissector of this name alone, whatever others would make of it: for tests that aim at one.
+/// False if it does not know the datagram; then nothing is found.
+pub fn dissect_alone(name: &str, payload: &[u8], found: &mut Vec<Finding>) -> bool {
+    dissect::datagram_by(name, payload, &mut Notes::new(payload, found))
+}
+
 impl Stream {
+    /// A stream that is read as this protocol, whatever it looks like: for tests that aim at one. `None` if no
+    /// dissector of this name reads streams.
+    pub fn of(protocol: &str) -> Option<Self> {
+        Some(Self {
+            reader: Reader::of(protocol)?,
+            ..Self::default()
+        })
+    }
+
     /// Bytes judged so far.
     pub fn position(&self) -> u64 {
         self.position

@@ -5,26 +5,53 @@ use super::dissect;
 use super::finding::{Codec, Finding};
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
+use std::ops::Range;
 
 /// Code of the padding option (RFC 7830).
 const EDNS_PADDING: [u8; 2] = [0, 12];
 /// Code, length: what precedes the data of an EDNS option.
 const EDNS_HEADER: usize = 4;
 
-/// Rewrites what was found in `payload`, as far as it can be: true if nothing of it remains.
+/// Rewrites what was found in a datagram: true if nothing of it remains, false at the first that cannot be rewritten.
 pub(super) fn redact(key: &hmac::Key, payload: &mut [u8], found: &[Finding]) -> bool {
-    let mut all = true;
-    for finding in found {
-        let codec = dissect::leaks()
-            .find(|leak| leak.name == finding.leak)
-            .map_or(Codec::None, |leak| leak.codec);
-        all &= apply(codec, key, payload, finding).is_some();
-    }
-    all
+    found
+        .iter()
+        .all(|finding| apply(codec(finding), key, payload, finding.span.clone()).is_some())
 }
 
-fn apply(codec: Codec, key: &hmac::Key, payload: &mut [u8], finding: &Finding) -> Option<()> {
-    let (start, end) = (finding.span.start, finding.span.end);
+/// The same in a stream, of which `held` has not left yet. What was found lies in the part from `chunk` on, but for what
+/// came [earlier](Finding::earlier). Only text can be rewritten: what protects binary messages is not looked for here.
+pub(super) fn redact_stream(
+    key: &hmac::Key,
+    held: &mut [u8],
+    chunk: usize,
+    found: &[Finding],
+) -> bool {
+    found.iter().all(|finding| {
+        let place = |at: usize, earlier: usize| (chunk + at).checked_sub(earlier);
+        let span = place(finding.span.start, finding.earlier.0)
+            .zip(place(finding.span.end, finding.earlier.1));
+        let codec = match codec(finding) {
+            codec @ (Codec::Blanks | Codec::Letters) => codec,
+            Codec::None | Codec::Pseudonym | Codec::EdnsPadding | Codec::DhcpPadding => Codec::None,
+        };
+        span.and_then(|(start, end)| apply(codec, key, held, start..end))
+            .is_some()
+    })
+}
+
+fn codec(finding: &Finding) -> Codec {
+    dissect::leaks()
+        .find(|leak| leak.name == finding.leak)
+        .map_or(Codec::None, |leak| leak.codec)
+}
+
+fn apply(
+    codec: Codec,
+    key: &hmac::Key,
+    payload: &mut [u8],
+    Range { start, end }: Range<usize>,
+) -> Option<()> {
     match codec {
         Codec::None => None,
         Codec::Blanks => {

@@ -1,5 +1,9 @@
 //! Nanoseconds of the sanitizer: an unknown ping, an encrypted packet, a bulk stream; with no secret, three, a hundred.
-#![allow(clippy::unwrap_used, reason = "a bench")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench, with samples from files"
+)]
 
 use cordon::sanitize::{Context, Kind, Memory, Sanitizer, Secret, Stream};
 use cordon::time::Time;
@@ -7,6 +11,7 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 const SECRETS: [usize; 3] = [0, 3, 100];
 
@@ -104,6 +109,43 @@ fn tcp_64k_noise(bencher: Bencher<'_, '_>, secrets: usize) {
 #[divan::bench(args = SECRETS)]
 fn tcp_64k_text(bencher: Bencher<'_, '_>, secrets: usize) {
     bulk(bencher, secrets, &text(65_536));
+}
+
+/// A packet's worth of a stream that proved to be encrypted.
+#[divan::bench(args = SECRETS)]
+fn sealed_1400(bencher: Bencher<'_, '_>, secrets: usize) {
+    let mut hello = vec![22, 3, 3, 0, 4, 14, 0, 0, 0];
+    hello.extend([20, 3, 3, 0, 1, 1]);
+    hello.extend([23, 3, 3, 0x40, 0]);
+    let (sanitizer, bytes, mut found) = (sanitizer(secrets), noise(1400), Vec::new());
+    let mut stream = Stream::default();
+    sanitizer.stream(&mut stream, &hello, &mut found);
+    // The first bytes after the opening are still searched for secrets.
+    for _ in 0..4 {
+        sanitizer.stream(&mut stream, &bytes, &mut found);
+    }
+    found.clear();
+    assert!(sanitizer.is_done(&stream), "the stream is not sealed");
+    bencher.bench_local(|| sanitizer.stream(&mut stream, black_box(&bytes), &mut found));
+    assert!(found.is_empty());
+}
+
+/// Each dissector on the longest of its samples up to 300 bytes, with all that are tried before it.
+#[divan::bench(args = cordon::sanitize::dissectors())]
+fn each_dissector(bencher: Bencher<'_, '_>, name: &str) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    let samples = std::fs::read_dir(corpus.join(name)).unwrap();
+    let payload = samples
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .filter_map(|sample| Some(sample.get(1..)?.to_vec()))
+        .filter(|payload| payload.len() <= 300)
+        .max_by_key(Vec::len)
+        .unwrap_or_default();
+    let (sanitizer, mut memory, mut found) = (Sanitizer::default(), Memory::default(), Vec::new());
+    bencher.bench_local(|| {
+        found.clear();
+        sanitizer.datagram(&mut memory, &context(10), black_box(&payload), &mut found)
+    });
 }
 
 /// 300 bytes of the dissectors that do most.

@@ -8,6 +8,8 @@
     reason = "a panic is how a fuzz target reports"
 )]
 
+#[path = "bodies/dissect.rs"]
+mod dissect;
 #[path = "bodies/fragment.rs"]
 mod fragment;
 #[path = "bodies/jurisdiction.rs"]
@@ -23,7 +25,12 @@ mod sanitize;
 pub(crate) type Body = fn(&[u8]);
 
 /// All targets; each has its corpus in `corpus/<name>/`.
-pub(crate) const TARGETS: &[(&str, Body)] = &[
+pub(crate) fn targets() -> impl Iterator<Item = &'static (&'static str, Body)> {
+    WHOLE.iter().chain(dissect::TARGETS)
+}
+
+/// Those that take what the program takes.
+const WHOLE: &[(&str, Body)] = &[
     ("packet", packet::run),
     ("fragment", fragment::run),
     ("datagram", sanitize::datagram),

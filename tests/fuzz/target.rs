@@ -4,7 +4,7 @@
 mod bodies;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    for (name, body) in bodies::TARGETS {
+    for (name, body) in bodies::targets() {
         if *name == env!("CARGO_BIN_NAME") {
             body(data);
         }

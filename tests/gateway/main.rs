@@ -12,5 +12,6 @@ mod bulk;
 mod datagrams;
 mod leaks;
 mod passing;
+mod redaction;
 mod streams;
 mod world;

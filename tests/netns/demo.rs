@@ -6,8 +6,11 @@ use std::process::Command;
 #[test]
 fn the_demo_proves_that_nothing_leaked_and_that_something_could() {
     here(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let page = folder.path().join("demo.html");
         let output = Command::new(cordon())
-            .args(["demo", "--json"])
+            .args(["demo", "--json", "--report"])
+            .arg(&page)
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -33,5 +36,12 @@ fn the_demo_proves_that_nothing_leaked_and_that_something_could() {
             .filter_map(|line| line["type"].as_str())
             .collect();
         assert!(kinds.contains(&"leak") && kinds.contains(&"verdict"));
+        let page = std::fs::read_to_string(page).unwrap();
+        for part in ["What a gate saw", "account number", "clubhouse-2021", "CN"] {
+            assert!(page.contains(part), "{part}");
+        }
+        for value in lines.iter().filter(|line| line["type"] == "leak") {
+            assert!(page.contains(value["detector"].as_str().unwrap()));
+        }
     });
 }

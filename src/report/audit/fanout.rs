@@ -40,7 +40,7 @@ pub struct Fanout {
 
 /// The first bytes of recent datagrams.
 #[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<Datagram>);
+pub(in crate::report) struct Recent(VecDeque<Datagram>);
 
 #[derive(Debug)]
 struct Datagram {
@@ -52,19 +52,23 @@ struct Datagram {
 
 impl Recent {
     pub(super) fn remember(&mut self, key: Key, (number, at): (u64, Time), payload: &[u8]) {
+        let mut head = Vec::new();
         while self.0.len() >= MOST || self.0.front().is_some_and(|old| at.since(old.at) > WINDOW) {
-            self.0.pop_front();
+            // Its room is used again.
+            head = self.0.pop_front().map_or(head, |old| old.head);
         }
+        head.clear();
+        head.extend_from_slice(payload.get(..DEPTH).unwrap_or(payload));
         self.0.push_back(Datagram {
             key,
             number,
             at,
-            head: payload.get(..DEPTH).unwrap_or(payload).to_vec(),
+            head,
         });
     }
 
     /// Adds the sending of a shared value; on its first one, returns what was sent before.
-    pub(super) fn fan_out<'f>(
+    pub(in crate::report) fn fan_out<'f>(
         &self,
         key: Key,
         (number, at): (u64, Time),

@@ -1,6 +1,6 @@
 //! One flow of a capture and what was found in it.
 
-use crate::sanitize::{Certainty, Class, Finding, Reading, Stream};
+use crate::sanitize::{Certainty, Class, Excerpt, Finding, Reading, Stream};
 use crate::time::Time;
 use std::net::SocketAddr;
 
@@ -10,8 +10,6 @@ use super::assembly::Assembly;
 const MOST_FRAMES: usize = 1000;
 /// Findings kept of one flow.
 const MOST_FINDINGS: usize = 64;
-/// Bytes shown around a finding.
-const AROUND: usize = 24;
 /// Moments kept of one finding.
 const MOST_MOMENTS: usize = 200;
 
@@ -43,6 +41,8 @@ pub struct Flow {
     pub reading: Option<Reading>,
     /// Names of the other side, as the flow itself told them.
     pub names: Vec<String>,
+    /// Names that its opener was given for the other side before it began, and when.
+    pub resolved: Vec<(Box<str>, Time)>,
     /// What was found, each kind of finding once.
     pub findings: Vec<Told>,
     /// Frames that carried what was to be stopped and left before that could be known.
@@ -78,14 +78,12 @@ pub struct Told {
     pub sample: String,
     /// When the first of them were captured.
     pub moments: Vec<Time>,
-    /// The value's bytes where first found. They are what leaks: never print them.
-    pub value: Vec<u8>,
-    /// The bytes before it and after it; those of other findings are left out.
-    pub context: (Vec<Option<u8>>, Vec<Option<u8>>),
+    /// The value where first found, and the bytes around it.
+    pub excerpt: Excerpt,
 }
 
 impl Flow {
-    pub(super) fn new(key: Key, at: Time) -> Self {
+    pub(in crate::report) fn new(key: Key, at: Time) -> Self {
         Self {
             key,
             packets: 0,
@@ -94,12 +92,20 @@ impl Flow {
             last: at,
             reading: None,
             names: Vec::new(),
+            resolved: Vec::new(),
             findings: Vec::new(),
             leaked: Vec::new(),
             index: 0,
             opener: Assembly::default(),
             stream: Stream::default(),
         }
+    }
+
+    /// All names of the other side, best evidence first, each once.
+    pub fn all_names(&self) -> impl Iterator<Item = &str> {
+        let resolved = self.resolved.iter().map(|(name, _)| name.as_ref());
+        let others = resolved.filter(|name| !self.names.iter().any(|told| told == name));
+        self.names.iter().map(String::as_str).chain(others)
     }
 
     /// Adds what was found in the payload of a frame. A finding of the same kind and value is the same finding.
@@ -109,22 +115,30 @@ impl Flow {
             if finding.class == Class::DestMeta {
                 self.name(value, finding);
             }
-            let room = self.findings.len() < MOST_FINDINGS;
-            let known = self.findings.iter_mut().find(|told| {
-                told.leak == finding.leak
-                    && told.field == finding.field
-                    && (told.sample == finding.sample || told.class == Class::Content)
-            });
-            match known {
-                Some(told) => told.again(number, at),
-                None if room => {
-                    let mut told = Told::new(finding, (number, at), payload);
-                    told.context = context(finding, payload, found);
-                    self.findings.push(told);
-                }
-                None => {}
-            }
+            let excerpt = || Excerpt::of(payload, finding, found);
+            self.note((number, at), finding, excerpt);
         }
+    }
+
+    /// Adds one finding; the excerpt is asked for if it is a new one. Where it stands among the flow's, if it is kept.
+    pub(in crate::report) fn note(
+        &mut self,
+        (number, at): (u64, Time),
+        finding: &Finding,
+        excerpt: impl FnOnce() -> Excerpt,
+    ) -> Option<usize> {
+        let known = self.findings.iter().position(|told| {
+            told.leak == finding.leak
+                && told.field == finding.field
+                && (told.sample == finding.sample || told.class == Class::Content)
+        });
+        if known.is_none() && self.findings.len() < MOST_FINDINGS {
+            self.findings
+                .push(Told::new(finding, (number, at), excerpt()));
+            return Some(self.findings.len() - 1);
+        }
+        self.findings.get_mut(known?)?.again(number, at);
+        known
     }
 
     /// Keeps a destination's name where it stands readable in the payload.
@@ -141,7 +155,7 @@ impl Flow {
 }
 
 impl Told {
-    fn new(finding: &Finding, (number, at): (u64, Time), payload: &[u8]) -> Self {
+    fn new(finding: &Finding, (number, at): (u64, Time), excerpt: Excerpt) -> Self {
         let (start, end) = (finding.span.start, finding.span.end);
         Self {
             class: finding.class,
@@ -155,11 +169,7 @@ impl Told {
             length: end - start,
             sample: finding.sample.clone(),
             moments: vec![at],
-            value: payload
-                .get(start..end.min(start + 256))
-                .unwrap_or_default()
-                .to_vec(),
-            context: (Vec::new(), Vec::new()),
+            excerpt,
         }
     }
 
@@ -184,25 +194,4 @@ impl Told {
             self.moments.push(at);
         }
     }
-}
-
-/// The bytes before and after a finding, without those of any other.
-fn context(
-    finding: &Finding,
-    payload: &[u8],
-    all: &[Finding],
-) -> (Vec<Option<u8>>, Vec<Option<u8>>) {
-    let (start, end) = (finding.span.start, finding.span.end);
-    let shown = |from: usize, to: usize| -> Vec<Option<u8>> {
-        (from..to.min(payload.len()))
-            .map(|at| {
-                let hidden = all.iter().any(|other| other.span.contains(&at));
-                payload.get(at).copied().filter(|_| !hidden)
-            })
-            .collect()
-    };
-    (
-        shown(start.saturating_sub(AROUND), start),
-        shown(end, end.saturating_add(AROUND)),
-    )
 }

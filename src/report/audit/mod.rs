@@ -8,27 +8,46 @@ mod flow;
 pub use fanout::Fanout;
 pub use flow::{Flow, Key, Told};
 
-use crate::link::frame::Seen;
-use crate::sanitize::{Context, Finding, Memory, Sanitizer};
+use crate::link::frame::{self, Seen};
+use crate::link::pcap::Frame;
+use crate::names::Names;
+use crate::packet::fragment::{Limits, Reassembler};
+use crate::packet::{Checksum, Parsed};
+use crate::sanitize::{Context, Finding, Memory, Reading, Sanitizer};
 use crate::time::Time;
-use fanout::Recent;
+pub(in crate::report) use fanout::Recent;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const DNS: u16 = 53;
 /// A flow silent for this long is over; what comes later is a new one.
 const IDLE: Duration = Duration::from_secs(600);
 /// Most flows under way; beyond that those silent for longest are taken as over.
 const MOST_FLOWS: usize = 100_000;
+
+/// Datagrams of an encrypted flow that are looked at.
+const SEALED: u32 = 8;
+/// Pairs of client and address whose names are remembered.
+const MOST_NAMES: usize = 50_000;
+/// Fragments that wait for others; together at most 4 MiB.
+const FRAGMENTS: Limits = Limits {
+    datagrams: 1024,
+    per_source: 256,
+    bytes: 4 << 20,
+    timeout: Duration::from_secs(30),
+};
 
 /// A capture being audited.
 #[derive(Debug)]
 pub struct Audit {
     sanitizer: Sanitizer,
     memory: Memory,
-    flows: HashMap<Key, Flow>,
+    names: Names,
+    fragments: Reassembler,
+    flows: HashMap<Key, Flow, foldhash::fast::RandomState>,
     recent: Recent,
     fanouts: Vec<Fanout>,
     found: Vec<Finding>,
@@ -41,11 +60,46 @@ impl Audit {
         Self {
             sanitizer,
             memory: Memory::default(),
-            flows: HashMap::new(),
+            names: Names::new(MOST_NAMES, 0),
+            fragments: Reassembler::new(FRAGMENTS),
+            flows: HashMap::default(),
             recent: Recent::default(),
             fanouts: Vec::new(),
             found: Vec::new(),
             swept: Time::default(),
+        }
+    }
+
+    /// Takes a frame, as [`packet`](Self::packet) does. Fragments are put together: what they carry is read with the
+    /// last of them, and the beginning with the first too, in case the capture has not all.
+    pub fn frame(
+        &mut self,
+        frame: &Frame<'_>,
+        mut blocked: impl FnMut(IpAddr, SocketAddr) -> bool,
+        mut over: impl FnMut(Flow),
+    ) {
+        let Some(bytes) = frame::network(frame) else {
+            return;
+        };
+        let Some(seen) = frame::read(bytes) else {
+            return;
+        };
+        let moment = (frame.number, frame.at);
+        if !seen.fragment {
+            let from = seen.source.ip();
+            return self.packet(moment, &seen, |to| blocked(from, to), over);
+        }
+        let whole = Parsed::read(bytes, Checksum::Trust)
+            .ok()
+            .and_then(|parsed| self.fragments.take(&parsed, bytes, frame.at).ok().flatten());
+        let seen = match &whole {
+            None if seen.source.port() == 0 => return,
+            None => Some(seen),
+            Some(whole) => frame::read(whole),
+        };
+        if let Some(seen) = seen {
+            let from = seen.source.ip();
+            self.packet(moment, &seen, |to| blocked(from, to), &mut over);
         }
     }
 
@@ -60,11 +114,23 @@ impl Audit {
     ) {
         self.sweep(at, &mut over);
         let (key, from_opener) = self.key(seen);
-        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at));
+        let names = &self.names;
+        let flow = self.flows.entry(key).or_insert_with(|| {
+            let mut flow = Flow::new(key, at);
+            flow.reading = Reading::of_ip(key.protocol);
+            let (client, server) = (key.source.ip(), key.destination.ip());
+            let known = names.of(client, server, at);
+            flow.resolved
+                .extend(known.map(|learned| (learned.name.clone(), learned.at)));
+            flow
+        });
         flow.packets += 1;
         flow.bytes += seen.length as u64;
         flow.last = flow.last.max(at);
         if !from_opener {
+            if key.protocol == UDP && key.destination.port() == DNS {
+                self.names.learn(key.source.ip(), seen.payload, at);
+            }
             return;
         }
         match seen.segment {
@@ -106,6 +172,10 @@ impl Audit {
             blocked,
         };
         flow.index = flow.index.saturating_add(1);
+        // A server's name may stand in any of the first packets of a flow that is encrypted, and nothing after them.
+        if context.index >= SEALED && flow.reading.is_some_and(|reading| reading.sealed) {
+            return;
+        }
         let reading = self
             .sanitizer
             .datagram(&mut self.memory, &context, payload, &mut self.found);

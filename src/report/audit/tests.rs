@@ -81,8 +81,8 @@ fn a_stream_is_read_in_order_and_its_findings_name_their_frames() {
         .collect();
     assert_eq!(told, [("login.user", vec![3]), ("login.password", vec![2])]);
     let before: Vec<u8> = flows[0].findings[1]
-        .context
-        .0
+        .excerpt
+        .before
         .iter()
         .flatten()
         .copied()

@@ -85,11 +85,11 @@ fn one(page: &mut Page, capture: &str, judged: &Judged, told: &Told) {
             .map_or_else(String::new, |at| moment(*at)),
     ));
     page.raw("</p><pre>");
-    page.text(&readable(&told.context.0));
+    page.text(&readable(&told.excerpt.before));
     page.raw("<mark>");
     page.text(&format!("‹{}›", told.sample));
     page.raw("</mark>");
-    page.text(&readable(&told.context.1));
+    page.text(&readable(&told.excerpt.after));
     page.raw("</pre>");
 }
 

@@ -1,4 +1,4 @@
-//! An audit as one page: no network, no script, light and dark, for keyboards, screen readers and paper.
+//! What left, and to whom, as one page: no network, no script, light and dark, for keyboards, screen readers and paper.
 
 mod findings;
 mod markup;
@@ -35,7 +35,11 @@ pub fn page(policy: &str, totals: &Totals) -> String {
 fn head(page: &mut Page, policy: &str, totals: &Totals) {
     let summary = &totals.summary;
     page.raw("<header class=\"top\"><h1>What left, and to whom</h1><p class=\"soft\">");
-    page.text(&format!("{} captures", summary.captures));
+    page.text(&match summary.captures {
+        0 => "What a gate saw".to_owned(),
+        1 => "1 capture".to_owned(),
+        more => format!("{more} captures"),
+    });
     if let Some((first, last)) = totals.period {
         page.text(&format!(", {} to {} (UTC)", moment(first), moment(last)));
     }
@@ -52,18 +56,21 @@ fn head(page: &mut Page, policy: &str, totals: &Totals) {
         .filter(|((_, action), _)| *action != "report")
         .map(|(_, decided)| decided.count)
         .sum();
-    for (name, value) in [
+    let mut tiles = vec![
         ("flows", summary.flows.to_string()),
         ("both ways", bytes(total)),
         ("countries", summary.countries.len().to_string()),
         ("flows blocked", summary.blocked.to_string()),
         ("flows rerouted", summary.rerouted.to_string()),
-        ("findings to stop", stopped.to_string()),
-        (
-            "packets too early to stop",
-            summary.leaked_packets.to_string(),
-        ),
-    ] {
+    ];
+    if totals.is_live() {
+        tiles.push(("findings stopped", stopped.to_string()));
+    } else {
+        tiles.push(("findings to stop", stopped.to_string()));
+        let early = summary.leaked_packets.to_string();
+        tiles.push(("packets too early to stop", early));
+    }
+    for (name, value) in tiles {
         page.raw("<div><dt>");
         page.text(name);
         page.raw("</dt><dd>");

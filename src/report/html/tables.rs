@@ -73,7 +73,11 @@ pub(super) fn fanouts(page: &mut Page, totals: &Totals) {
         page.raw("<p>None was seen.</p></section>");
         return;
     }
-    page.table(&[
+    if totals.is_live() {
+        page.raw("<p class=\"soft\">A value is known from its third server on. What went to the first ones has left and ");
+        page.raw("is not counted here.</p>");
+    }
+    let columns = [
         "From",
         "Value",
         "#Bytes",
@@ -82,7 +86,9 @@ pub(super) fn fanouts(page: &mut Page, totals: &Totals) {
         "#Packets",
         "#Milliseconds",
         "#Left before it was known",
-    ]);
+    ];
+    let shown = columns.len() - usize::from(totals.is_live());
+    page.table(columns.get(..shown).unwrap_or_default());
     for (_, fanout) in totals.fanouts.iter().take(MOST) {
         page.raw("<tr>");
         page.cell(&fanout.source.to_string());
@@ -95,7 +101,9 @@ pub(super) fn fanouts(page: &mut Page, totals: &Totals) {
         page.number(fanout.destinations.len());
         page.number(fanout.packets.len());
         page.number(fanout.last.since(fanout.first).as_millis());
-        page.number(fanout.leaked.len());
+        if !totals.is_live() {
+            page.number(fanout.leaked.len());
+        }
         page.raw("</tr>");
     }
     page.end_table();

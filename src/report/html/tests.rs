@@ -38,6 +38,7 @@ fn totals(payload: &[u8]) -> Totals {
         );
     }
     let fanouts = audit.finish(|flow| totals.add("c.pcap", judge.judge(flow)));
+    totals.summary.captures = 1;
     totals.add_fanouts("c.pcap", fanouts);
     totals
 }

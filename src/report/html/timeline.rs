@@ -119,8 +119,7 @@ fn name(judged: &Judged) -> String {
     let key = judged.flow.key;
     judged
         .flow
-        .names
-        .first()
-        .cloned()
-        .unwrap_or_else(|| key.destination.to_string())
+        .all_names()
+        .next()
+        .map_or_else(|| key.destination.to_string(), str::to_owned)
 }

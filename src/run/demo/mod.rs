@@ -9,7 +9,7 @@ mod servers;
 use crate::config::{Config, Link};
 use crate::gateway::Snapshot;
 use crate::kernel::namespace::lab::{Host, Lab, Observer};
-use crate::report::{Reporter, Summary};
+use crate::report::Reporter;
 use anyhow::{Context, Result};
 use app::Outcome;
 use proof::Proof;
@@ -40,11 +40,9 @@ pub struct Finale {
     with: Proof,
     app_without: Outcome,
     app_with: Outcome,
-    /// What the gate reported.
-    pub summary: Summary,
 }
 
-/// Plays both acts. To be called in a lab.
+/// Plays both acts; what came of them, and what the gate reported. To be called in a lab.
 ///
 /// # Errors
 /// If the kernel refuses a part of the stage.
@@ -53,7 +51,7 @@ pub fn play(
     snapshot: Arc<Snapshot>,
     reporter: Reporter,
     mut say: impl FnMut(&str),
-) -> Result<Finale> {
+) -> Result<(Finale, Reporter)> {
     let stage = Stage::build(lab)?;
     say("Act one: the phone joins a room, without a gate.");
     let (without, app_without) = stage.join()?;
@@ -76,13 +74,13 @@ pub fn play(
     let joined = stage.join();
     let reporter = stage.gateway.run(|| running.close())?;
     let (with, app_with) = joined?;
-    Ok(Finale {
+    let finale = Finale {
         without,
         with,
         app_without,
         app_with,
-        summary: reporter.summary,
-    })
+    };
+    Ok((finale, reporter))
 }
 
 /// A phone, a router, and the world.

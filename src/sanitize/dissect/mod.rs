@@ -11,6 +11,7 @@ mod stream;
 mod table;
 mod text;
 
+mod amqp;
 mod bittorrent;
 mod coap;
 mod dhcp;
@@ -26,6 +27,9 @@ mod kerberos;
 mod ldap;
 mod metrics;
 mod mqtt;
+mod mtproto;
+mod mysql;
+mod nats;
 mod netbios;
 mod ntlm;
 mod ntp;
@@ -47,6 +51,7 @@ mod snmp;
 mod socks;
 mod ssh;
 mod steam;
+mod stomp;
 mod stun;
 mod syslog;
 mod telnet;
@@ -62,7 +67,7 @@ mod xmpp;
 pub(super) use dns::is_signed as is_signed_dns;
 pub(super) use notes::Notes;
 pub(super) use stream::Reader;
-pub(super) use table::{datagram, leaks, unknown};
+pub(super) use table::{datagram, datagram_by, leaks, names, unknown};
 
 /// What a payload proved to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +79,17 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// What an IP protocol without ports is, if it is a tunnel.
+    pub fn of_ip(protocol: u8) -> Option<Self> {
+        match protocol {
+            4 | 41 => Some(Self::clear("ip-in-ip")),
+            47 => Some(Self::clear("gre")),
+            50 => Some(Self::sealed("esp")),
+            51 => Some(Self::clear("ah")),
+            _ => None,
+        }
+    }
+
     /// A protocol that can be read.
     const fn clear(protocol: &'static str) -> Self {
         Self {

@@ -89,6 +89,22 @@ impl Opening {
 }
 
 impl Reader {
+    /// One that takes the stream for this protocol, whatever it looks like; `None` if there is none of this name.
+    pub(in crate::sanitize) fn of(protocol: &str) -> Option<Self> {
+        let known = STREAM.iter().chain([&FALLBACK]);
+        let dissector = known
+            .zip(0..)
+            .find(|(known, _)| known.protocol == protocol)?
+            .1;
+        Some(Self {
+            stage: Stage::Reading {
+                dissector,
+                phase: 0,
+            },
+            ..Self::default()
+        })
+    }
+
     /// The protocol, once it is known.
     pub(in crate::sanitize) fn reading(&self) -> Option<Reading> {
         self.protocol.map(|protocol| Reading {
@@ -255,9 +271,12 @@ fn place(
             }
         };
         let floor = end.saturating_sub(fresh);
-        // Positions from the end, so that nothing underflows when the unread bytes are longer than the chunk.
-        let place = |at: usize| end.saturating_sub(length - at.min(length)).max(floor);
+        // How far from the end, so that nothing underflows when the unread bytes are longer than the chunk.
+        let back = |at: usize| length - at.min(length);
+        let place = |at: usize| end.saturating_sub(back(at)).max(floor);
+        let earlier = |at: usize| (place(at) + back(at)).saturating_sub(end);
         finding.span = place(start)..place(stop);
+        finding.earlier = (earlier(start), earlier(stop));
         news
     });
 }
@@ -276,6 +295,9 @@ mod tests {
         }
         let told: Vec<_> = found.iter().map(|f| (f.leak, f.span.clone())).collect();
         assert_eq!(told, [("ldap.name", 0..0), ("ldap.password", 0..1)]);
+        // The password began four bytes before the last one; the name ended seven before.
+        assert_eq!(found[1].earlier, (4, 0));
+        assert_eq!(found[0].earlier, (14, 6));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use crate::sanitize::finding::Leak;
 
 /// One protocol over datagrams.
 struct Datagrams {
+    /// Its name.
+    protocol: &'static str,
     leaks: &'static [Leak],
     read: fn(&[u8], &mut Notes<'_>) -> Option<Reading>,
 }
@@ -23,7 +25,11 @@ pub(super) struct Streams {
 
 macro_rules! datagrams {
     ($($module:ident :: $read:ident),* $(,)?) => {
-        &[$(Datagrams { leaks: $module::LEAKS, read: $module::$read }),*]
+        &[$(Datagrams {
+            protocol: stringify!($module),
+            leaks: $module::LEAKS,
+            read: $module::$read,
+        }),*]
     };
 }
 
@@ -73,6 +79,10 @@ pub(super) static STREAM: &[Streams] = streams![
     "tls" => tls,
     "ssh" => ssh,
     "http" => http,
+    "nats" => nats,
+    "stomp" => stomp,
+    "amqp" => amqp,
+    "mtproto" => mtproto,
     "websocket" => websocket,
     "sip" => sip,
     "xmpp" => xmpp,
@@ -83,6 +93,7 @@ pub(super) static STREAM: &[Streams] = streams![
     "rdp" => rdp,
     "smb" => smb,
     "postgres" => postgres,
+    "mysql" => mysql,
     "redis" => redis,
     "socks" => socks,
     "bittorrent" => bittorrent,
@@ -119,6 +130,27 @@ pub(in crate::sanitize) fn datagram(payload: &[u8], notes: &mut Notes<'_>) -> Op
         }
         reading
     })
+}
+
+/// Reads one datagram with the dissectors of one name alone; whether one knows it.
+pub(in crate::sanitize) fn datagram_by(name: &str, payload: &[u8], notes: &mut Notes<'_>) -> bool {
+    let mut named = DATAGRAM
+        .iter()
+        .filter(|dissector| dissector.protocol == name);
+    named.any(|dissector| {
+        let reading = (dissector.read)(payload, notes);
+        if reading.is_none() {
+            notes.discard();
+        }
+        reading.is_some()
+    })
+}
+
+/// The name of every dissector, of datagrams first; some are of both.
+pub(in crate::sanitize) fn names() -> impl Iterator<Item = &'static str> {
+    let datagrams = DATAGRAM.iter().map(|dissector| dissector.protocol);
+    let streams = STREAM.iter().map(|dissector| dissector.protocol);
+    datagrams.chain(streams).chain([FALLBACK.protocol])
 }
 
 /// Every leak some dissector can tell.

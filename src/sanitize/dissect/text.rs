@@ -63,12 +63,13 @@ pub(super) fn between(text: &[u8], from: usize, open: &[u8], close: &[u8]) -> Op
 
 /// Whether all bytes are printable ASCII, blanks or UTF-8 beyond ASCII, and there is at least one.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
+    let plain = |byte: &u8| *byte != 0x7f && matches!(byte, b' '..|b'\t'| b'\r' | b'\n');
+    // Beyond ASCII there are 32 control characters more.
     !bytes.is_empty()
-        && std::str::from_utf8(bytes).is_ok_and(|text| {
-            !text
-                .chars()
-                .any(|c| c.is_control() && !"\t\r\n".contains(c))
-        })
+        && bytes.iter().all(plain)
+        && (bytes.is_ascii()
+            || std::str::from_utf8(bytes)
+                .is_ok_and(|text| !text.contains(|c| ('\u{80}'..='\u{9f}').contains(&c))))
 }
 
 #[cfg(test)]
@@ -86,6 +87,15 @@ mod tests {
     fn header_values_are_placed_without_blanks() {
         assert_eq!(header(b"Host:  a.b ", 10), Some((&b"Host"[..], 17..20)));
         assert_eq!(header(b"no colon", 0), None);
+    }
+
+    #[test]
+    fn control_characters_of_either_kind_are_no_text() {
+        assert!(is_text("Zürich\t1\r\n".as_bytes()));
+        for odd in ["a\x1b", "a\x7f", "a\u{9b}b", ""] {
+            assert!(!is_text(odd.as_bytes()), "{odd:?}");
+        }
+        assert!(!is_text(b"a\xff"));
     }
 
     #[test]

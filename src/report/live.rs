@@ -1,0 +1,128 @@
+//! What a gate tells while it runs, kept for a report at the end. The same totals as an audit's, from what really
+//! happened instead of what a policy would have done.
+
+use super::audit::{Fanout, Flow, Key, Recent};
+use super::judged::Judged;
+use super::totals::Totals;
+use crate::gateway::{Cause, Close, Event, Leak, Open};
+use crate::policy::{Origin, Reply, Verdict};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// Flows followed at once; the leaks of others are only in the event log.
+const MOST_FLOWS: usize = 65_536;
+
+/// Follows flows from their beginning to their end.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    flows: HashMap<u64, Judged>,
+    totals: Totals,
+    fanouts: Vec<Fanout>,
+    leaks: u64,
+}
+
+impl Recorder {
+    /// Takes one event.
+    pub fn take(&mut self, event: &Event) {
+        match event {
+            Event::Open(open) => {
+                if self.flows.len() < MOST_FLOWS {
+                    self.flows.insert(open.flow, judged(open));
+                }
+            }
+            Event::Leak(leak) => self.leak(leak),
+            Event::Close(close) => self.close(close),
+            Event::Refused(_) => {}
+        }
+    }
+
+    /// Everything, with flows that are still open as they are.
+    pub fn finish(mut self) -> Totals {
+        let mut open: Vec<Judged> = self.flows.into_values().collect();
+        open.sort_by_key(|judged| (judged.flow.first, judged.flow.key));
+        for judged in open {
+            self.totals.add("", judged);
+        }
+        self.totals.add_fanouts("", self.fanouts);
+        self.totals
+    }
+
+    fn leak(&mut self, leak: &Leak) {
+        self.leaks += 1;
+        let Some(judged) = self.flows.get_mut(&leak.flow) else {
+            return;
+        };
+        let moment = (self.leaks, leak.at);
+        let excerpt = || leak.excerpt.clone();
+        let place = judged.flow.note(moment, &leak.finding, excerpt);
+        if place.is_some_and(|place| place == judged.actions.len()) {
+            let entry = leak.entry.zip(leak.action).map(|(entry, action)| {
+                let id = leak.snapshot.policy.sanitizer_id(entry).to_owned();
+                (id, action)
+            });
+            judged.actions.push(entry);
+        }
+        judged.flow.last = judged.flow.last.max(leak.at);
+        if leak.finding.detector == "probe-fanout" {
+            let value = (leak.excerpt.value.as_slice(), &leak.finding);
+            // Nobody has kept what was sent before the value was known to be shared.
+            Recent::default().fan_out(judged.flow.key, moment, value, &mut self.fanouts);
+        }
+    }
+
+    fn close(&mut self, close: &Close) {
+        let Some(mut judged) = self.flows.remove(&close.flow) else {
+            return;
+        };
+        judged.flow.packets = close.sent.packets + close.received.packets + close.withheld;
+        judged.flow.bytes = close.sent.bytes + close.received.bytes;
+        self.totals.add("", judged);
+    }
+}
+
+/// A flow as it was judged at its beginning.
+fn judged(open: &Open) -> Judged {
+    let (subject, snapshot) = (&open.subject, &open.snapshot);
+    let key = Key {
+        protocol: subject.key.protocol,
+        source: SocketAddr::new(subject.key.src, subject.key.sport),
+        destination: subject.destination,
+    };
+    let mut flow = Flow::new(key, open.at);
+    flow.names = subject
+        .names
+        .iter()
+        .map(|(name, _)| name.to_string())
+        .collect();
+    let rule = |origin: Origin| snapshot.policy.rule_id(origin).to_owned();
+    let (verdict, reply, rule, would) = match open.cause {
+        Cause::Scope(scope) => (
+            "block",
+            Some(Reply::Drop),
+            format!("scope: {}", scope.name()),
+            None,
+        ),
+        Cause::Policy(decision) => {
+            let reply = match decision.verdict {
+                Verdict::Block(reply) => Some(reply),
+                Verdict::Pass(_) => None,
+            };
+            let would = decision.observed.map(rule);
+            (decision.verdict.name(), reply, rule(decision.origin), would)
+        }
+    };
+    let names = flow.names.iter().map(String::as_str);
+    let operator = snapshot.data.operator_behind(&subject.address, names);
+    Judged {
+        facts: subject.address,
+        country: subject.address.country,
+        operator: operator.map(|operator| (operator.id.clone(), operator.name.clone())),
+        flow,
+        verdict,
+        rule,
+        reply,
+        would,
+        actions: Vec::new(),
+        leaked: 0,
+    }
+}
