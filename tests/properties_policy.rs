@@ -8,7 +8,8 @@
 )]
 
 use cordon::jurisdiction::{
-    AddressFacts, Anycast, Confidence, Country, CountrySet, Data, Groups, Operators, Special,
+    AddressFacts, Anycast, Confidence, Country, CountrySet, Data, FewCountries, Groups, Operators,
+    Special,
 };
 use cordon::policy::{
     Decision, Evidence, Facts, Files, Name, Opening, Origin, Policy, Source, Surroundings, Verdict,

@@ -79,7 +79,7 @@ fn live() -> impl FnMut(&Event) + Send {
                 printable(&leak.finding.sample),
                 leak.key.dst
             ),
-            Event::Leak(_) | Event::Close(_) | Event::Refused(_) => return,
+            Event::Leak(_) | Event::Close(_) | Event::Refused(_) | Event::Exit(_) => return,
         };
         println!("  {:5.2} s  {line}", began.elapsed().as_secs_f32());
     }
@@ -93,6 +93,7 @@ fn opened(open: &crate::gateway::Open) -> String {
             Verdict::Block(_) => ("blocked  ", snapshot.policy.rule_id(decision.origin)),
             Verdict::Pass(_) => ("passes   ", snapshot.policy.rule_id(decision.origin)),
         },
+        Cause::Unavailable(decision, _) => ("blocked  ", snapshot.policy.rule_id(decision.origin)),
     };
     let row = RowKey::of(open);
     let protocol = if subject.key.protocol == protocol::TCP {

@@ -141,7 +141,10 @@ impl<S: Fn(ExitId) -> ExitState> Search<'_, S> {
                 let found = members.iter().filter_map(|member| self.exit(*member));
                 found.min_by_key(|found| found.latency)
             }
-            kind => {
+            kind @ (ExitKind::Direct
+            | ExitKind::Socks5 { .. }
+            | ExitKind::HttpConnect { .. }
+            | ExitKind::Wireguard { .. }) => {
                 let state = (self.state)(id);
                 if !carries(kind, state, self.permit) {
                     return None;
