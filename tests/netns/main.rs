@@ -18,9 +18,11 @@
     reason = "helpers of tests may fail the test"
 )]
 
+mod abroad;
 mod demo;
 mod divert;
 mod exec;
+mod exits;
 mod fastpath;
 mod gate;
 mod harness;

@@ -35,9 +35,19 @@ fn main() -> ExitCode {
             to,
             &[ErrorKind::HostUnreachable, ErrorKind::PermissionDenied],
         ),
+        ["prohibited-udp", to] => refused_datagram(to),
+        ["unreachable", to, count] => number(count).and_then(|count| {
+            (0..count).try_for_each(|_| {
+                std::thread::sleep(Duration::from_millis(200));
+                fails_with(to, &REFUSALS)
+            })
+        }),
+        ["eventually", to] => eventually(to),
+        ["outage", to] => outage(to),
+        ["call", to, seconds] => number(seconds).and_then(|seconds| call(to, seconds)),
         ["send", to, text] => send(to, text),
         ["flood", to, seconds] => number(seconds).and_then(|seconds| flood(to, seconds)),
-        _ => Err("usage: up|down|both|udp|many|refused|prohibited|send|flood ADDRESS …".into()),
+        _ => Err("usage: up|down|both|udp|many|refused|prohibited|prohibited-udp|unreachable|eventually|outage|call|send|flood ADDRESS …".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -155,6 +165,95 @@ fn fails_with(to: &str, kinds: &[ErrorKind]) -> Outcome {
             Err(format!("{error} ({:?}) after {:?}", error.kind(), began.elapsed()).into())
         }
     }
+}
+
+/// How a connection may fail whose exit does not carry it.
+const REFUSALS: [ErrorKind; 5] = [
+    ErrorKind::ConnectionRefused,
+    ErrorKind::ConnectionReset,
+    ErrorKind::HostUnreachable,
+    ErrorKind::NetworkUnreachable,
+    ErrorKind::PermissionDenied,
+];
+
+/// Expects that a datagram is refused, at once.
+fn refused_datagram(to: &str) -> Outcome {
+    let to: SocketAddr = to.parse()?;
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.send(b"anybody")?;
+    match socket.recv(&mut [0; 100]) {
+        Ok(_) => Err("it was answered".into()),
+        Err(error) if REFUSALS.contains(&error.kind()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Loads a little as soon as that works; each failure must come at once.
+fn eventually(to: &str) -> Outcome {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match down(to, 1000) {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > until => return Err(error),
+            Err(_) => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    }
+}
+
+/// Loads until that breaks, at once; is then refused, at once; and goes on as soon as it can.
+fn outage(to: &str) -> Outcome {
+    let mut stream = connect(to)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Bulk::down(u64::MAX).announce(&mut stream)?;
+    let mut buffer = vec![0; 1 << 20];
+    stream.read_exact(&mut buffer)?;
+    println!("running");
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err("nobody said that it had ended".into());
+            }
+            Err(_) => break,
+        }
+    }
+    println!("ended");
+    fails_with(to, &REFUSALS)?;
+    println!("refused");
+    eventually(to)?;
+    println!("back");
+    Ok(())
+}
+
+/// Sends a datagram every twenty milliseconds and has all of them echoed; tells the longest silence.
+fn call(to: &str, seconds: u64) -> Outcome {
+    let to: SocketAddr = to.parse()?;
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let (mut heard, mut longest) = (None::<Instant>, Duration::ZERO);
+    let mut buffer = [0; 2000];
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < until {
+        // A refusal while the way changes is no end of the call.
+        let _ = socket.send(&[42; 200]);
+        if socket.recv(&mut buffer).is_ok() {
+            match heard {
+                None => println!("running"),
+                Some(before) => longest = longest.max(before.elapsed()),
+            }
+            heard = Some(Instant::now());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let silent = heard.ok_or("no answer ever came")?.elapsed();
+    println!("gap {}", longest.max(silent).as_millis());
+    Ok(())
 }
 
 /// Sends one datagram and does not wait for anything.
