@@ -16,7 +16,7 @@ use std::time::Instant;
 ///
 /// Builds namespaces with a phone, a router and servers "in" several countries, has an app join a room, first without a
 /// gate and then behind Cordon under policies/clubhouse-2021.toml, and has an observer outside count what reached each
-/// server. Ends with status 1 if a forbidden packet or an identifier left.
+/// server; then once more with the audio by an exit. Ends with status 1 if a forbidden packet or an identifier left.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: cordon demo")]
 pub(super) struct Args {
@@ -49,7 +49,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     };
     let finale = demo::play(
         &lab,
-        load::built_in(demo::POLICY, &demo::secrets())?,
+        [
+            load::built_in(demo::POLICY, &demo::secrets())?,
+            load::built_in(demo::POLICY_BY_EXIT, &demo::secrets())?,
+        ],
         reporter,
         say,
     )?;

@@ -1,10 +1,13 @@
 //! A connection to a proxy or a destination: in the clear, or inside TLS.
 
+use super::tunnel::Pipe;
+use crate::gateway::Failure;
 use mio::net::TcpStream;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 /// Plaintext that waits to be encrypted or sent; more is not taken.
@@ -17,6 +20,8 @@ const GLANCE: usize = 2048;
 pub(super) enum Channel {
     Plain(TcpStream),
     Tls(Box<Tls>),
+    /// Through a tunnel, whose endpoint has the connection.
+    Tunnel(Pipe),
 }
 
 /// How TLS is spoken with one proxy.
@@ -24,6 +29,13 @@ pub(super) enum Channel {
 pub struct Secured {
     pub(super) config: Arc<rustls::ClientConfig>,
     pub(super) name: ServerName<'static>,
+}
+
+/// Why a connection never stood.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Socket(io::Error),
+    Tunnel(Failure),
 }
 
 #[derive(Debug)]
@@ -43,23 +55,37 @@ impl Channel {
         Ok(Self::Tls(Box::new(Tls { socket, session })))
     }
 
-    pub(super) fn socket(&self) -> &TcpStream {
-        match self {
+    /// Whether the connection to the other end stands.
+    ///
+    /// # Errors
+    /// Why it never will.
+    pub(super) fn is_connected(&self) -> Result<bool, Broken> {
+        let socket = match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => &tls.socket,
+            Self::Tunnel(pipe) => return pipe.is_connected().map_err(Broken::Tunnel),
+        };
+        match socket.take_error() {
+            // Writable without a peer: the answer is still to come.
+            Ok(None) => Ok(socket.peer_addr().is_ok()),
+            Ok(Some(error)) | Err(error) => Err(Broken::Socket(error)),
         }
     }
 
-    pub(super) fn socket_mut(&mut self) -> &mut TcpStream {
-        match self {
+    /// Has the connection end with a RST when it is dropped.
+    pub(super) fn reset(&self) {
+        let socket = match self {
             Self::Plain(socket) => socket,
-            Self::Tls(tls) => &mut tls.socket,
-        }
+            Self::Tls(tls) => &tls.socket,
+            Self::Tunnel(pipe) => return pipe.reset(),
+        };
+        // A close with bytes unsent and a zero linger time is a RST (tcp(7)).
+        let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
     }
 
     /// A read of fewer bytes than were asked for shows that there are no more now.
     pub(super) fn short_reads_drain(&self) -> bool {
-        matches!(self, Self::Plain(_))
+        matches!(self, Self::Plain(_) | Self::Tunnel(_))
     }
 
     /// Writes what the kernel takes.
@@ -69,6 +95,7 @@ impl Channel {
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(bytes),
+            Self::Tunnel(pipe) => pipe.write(bytes),
             Self::Tls(tls) => {
                 tls.flush()?;
                 let written = tls.session.writer().write(bytes)?;
@@ -90,6 +117,7 @@ impl Channel {
     pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(room),
+            Self::Tunnel(pipe) => pipe.read(room),
             Self::Tls(tls) => tls.read(|reader| reader.read(room)),
         }
     }
@@ -111,6 +139,8 @@ impl Channel {
                 socket.read_exact(bytes.get_mut(..taken).unwrap_or_default())?;
                 (shown, taken)
             }
+            // Nobody shakes hands through a tunnel.
+            Self::Tunnel(_) => (0, 0),
             Self::Tls(tls) => tls.read(|reader| {
                 let bytes = reader.fill_buf()?;
                 let (shown, taken) = (bytes.len(), take(bytes).min(bytes.len()));
@@ -151,7 +181,7 @@ impl Channel {
     /// Those of `send(2)`; *would block* if some of it still waits.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::Plain(_) => Ok(()),
+            Self::Plain(_) | Self::Tunnel(_) => Ok(()),
             Self::Tls(tls) => tls.flush(),
         }
     }
@@ -163,10 +193,21 @@ impl Channel {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.shutdown(Shutdown::Write),
+            Self::Tunnel(pipe) => pipe.finish(),
             Self::Tls(tls) => {
                 tls.session.send_close_notify();
                 ignore_full(tls.flush())
             }
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(socket) => socket.as_fd(),
+            Self::Tls(tls) => tls.socket.as_fd(),
+            Self::Tunnel(pipe) => pipe.as_fd(),
         }
     }
 }

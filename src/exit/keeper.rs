@@ -2,8 +2,9 @@
 //! check goes to the exit's own server and nowhere else.
 
 use super::health::Health;
-use super::plan::PlannedProxy;
+use super::plan::{PlannedProxy, PlannedTunnel};
 use super::stream::{Advance, Stream};
+use super::tunnel::Tunnel;
 use super::ways::{Means, Proxy, Watch};
 use crate::gateway::{End, Failure, Snapshot};
 use crate::policy::{ExitState, Server};
@@ -76,6 +77,64 @@ impl Keeper {
         }
     }
 
+    /// Looks after a tunnel; `tunnel` is one that stands already.
+    pub(super) async fn tunnel(
+        self,
+        planned: PlannedTunnel,
+        mut tunnel: Option<Arc<Tunnel>>,
+        known: Option<(bool, Duration)>,
+    ) {
+        let mut health =
+            known.map_or_else(Health::default, |(up, latency)| Health::known(up, latency));
+        let mut looked_up: Option<Instant> = None;
+        loop {
+            let fresh = looked_up.is_some_and(|at| health.is_up() && at.elapsed() < LOOK_UP);
+            let sound = tunnel.as_ref().is_some_and(|tunnel| !tunnel.is_broken());
+            let opened = match &tunnel {
+                Some(tunnel) if fresh && sound => Ok(Arc::clone(tunnel)),
+                _ => {
+                    looked_up = Some(Instant::now());
+                    self.open(&planned, tunnel.take()).await
+                }
+            };
+            match opened {
+                Ok(opened) => {
+                    let why = check_tunnel(&opened, &mut health).await;
+                    self.report_on(&planned, health, Means::Tunnel(Arc::clone(&opened)), why);
+                    tunnel = Some(opened);
+                }
+                Err(why) => {
+                    health = Health::known(false, health.latency());
+                    self.report_on(&planned, health, Means::None, why);
+                }
+            }
+            sleep(BREATH).await;
+            let pause = health.pause(self.watch.was_used());
+            tokio::select! {
+                () = sleep(pause.saturating_sub(BREATH)) => {}
+                () = self.watch.suspect.notified() => {}
+            }
+        }
+    }
+
+    /// The tunnel that stands, if its server is still there, or a new one.
+    async fn open(
+        &self,
+        planned: &PlannedTunnel,
+        before: Option<Arc<Tunnel>>,
+    ) -> Result<Arc<Tunnel>, String> {
+        let PlannedTunnel { conf, direct } = planned;
+        let at = before.as_ref().map(|tunnel| tunnel.server);
+        let server = self.look_up(&conf.endpoint, at).await?;
+        match before.filter(|tunnel| tunnel.server == server && !tunnel.is_broken()) {
+            Some(tunnel) => Ok(tunnel),
+            None => match Tunnel::start(conf, server, direct).await {
+                Ok(tunnel) => Ok(Arc::new(tunnel)),
+                Err(error) => Err(format!("no tunnel can be opened: {error}")),
+            },
+        }
+    }
+
     /// Where the server is: at the same address as before if it may still be there.
     async fn look_up(
         &self,
@@ -126,12 +185,26 @@ impl Keeper {
         }
     }
 
+    fn report_on(&self, planned: &PlannedTunnel, health: Health, means: Means, why: String) {
+        let state = ExitState {
+            up: health.is_up(),
+            latency: health.latency(),
+            v4: planned.conf.carries(true),
+            v6: planned.conf.carries(false),
+        };
+        self.tell(state, means, why);
+    }
+
     fn report(&self, health: Health, means: Means, why: String) {
         let state = ExitState {
             up: health.is_up(),
             latency: health.latency(),
             ..ExitState::default()
         };
+        self.tell(state, means, why);
+    }
+
+    fn tell(&self, state: ExitState, means: Means, why: String) {
         let report = Report {
             index: self.index,
             state,
@@ -152,6 +225,20 @@ pub(super) fn forbidden(snapshot: &Snapshot, address: IpAddr, server: &Server) -
     let Snapshot { policy, data, .. } = snapshot;
     let origin = policy.forbids_exit_at(address, name, data)?;
     Some(policy.rule_id(origin).to_owned())
+}
+
+/// Asks whether the server of a tunnel is there.
+async fn check_tunnel(tunnel: &Tunnel, health: &mut Health) -> String {
+    match tunnel.check(health.limit()).await {
+        Ok(latency) => {
+            health.succeed(latency.unwrap_or(health.latency()));
+            "it answers".into()
+        }
+        Err(failure) => {
+            health.fail(failure);
+            End::Failed(failure).name().into()
+        }
+    }
 }
 
 async fn greet(proxy: &Proxy) -> Result<(), Failure> {

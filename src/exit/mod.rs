@@ -16,6 +16,7 @@ mod secret;
 mod service;
 pub mod socks5;
 mod stream;
+pub mod tunnel;
 mod ways;
 
 pub use association::Association;

@@ -4,8 +4,9 @@
 
 use super::channel::Secured;
 use super::direct::Direct;
-use super::profile::{Profile, Profiles};
+use super::profile::{Profile, Profiles, private};
 use super::secret::Credentials;
+use super::tunnel::Conf;
 use crate::policy::{Exit, ExitKind, Policy, Server};
 use anyhow::{Context, Result, anyhow, bail};
 use rustls::pki_types::pem::PemObject;
@@ -33,6 +34,13 @@ pub(super) enum PlannedKind {
     Group,
     Direct(Direct),
     Proxy(PlannedProxy),
+    Tunnel(PlannedTunnel),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PlannedTunnel {
+    pub(super) conf: Arc<Conf>,
+    pub(super) direct: Direct,
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +108,9 @@ fn planned(exit: &Exit, profiles: &Profiles, mark: Option<u32>) -> Result<Planne
             let protocol = Protocol::HttpConnect(secured.transpose()?);
             proxy(server, protocol, &profile, credentials, mark)
         }
-        ExitKind::Wireguard { .. } => bail!("WireGuard exits are not built in"),
+        ExitKind::Wireguard { profile } => {
+            tunnel(named(profiles, profile)?, mark).with_context(|| format!("[exits.{profile}]"))
+        }
     }
 }
 
@@ -124,6 +134,17 @@ fn proxy(
         server: server.clone(),
         protocol,
         credentials: credentials.map(Arc::new),
+        direct: direct(profile, mark)?,
+    }))
+}
+
+fn tunnel(profile: &Profile, mark: Option<u32>) -> Result<PlannedKind> {
+    let path = profile.config.as_deref();
+    let path = path.context("`config`, the path of a WireGuard configuration, is missing")?;
+    let text = private(path)?;
+    let conf = Conf::parse(&text).with_context(|| path.display().to_string())?;
+    Ok(PlannedKind::Tunnel(PlannedTunnel {
+        conf: Arc::new(conf),
         direct: direct(profile, mark)?,
     }))
 }

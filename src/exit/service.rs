@@ -9,7 +9,9 @@ use crate::gateway::Snapshot;
 use crate::policy::{ExitState, Server};
 use anyhow::{Context, Result, anyhow};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
@@ -47,6 +49,8 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct Service {
     orders: UnboundedSender<Order>,
+    /// Says once that every exit has been looked at.
+    settled: std::sync::mpsc::Receiver<()>,
     thread: JoinHandle<()>,
 }
 
@@ -98,6 +102,7 @@ impl Prepared {
     /// If the kernel gives no thread.
     pub fn start(self, publish: Publish) -> Result<Service> {
         let (orders, receiver) = unbounded_channel();
+        let (settle, settled) = sync_channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -105,15 +110,24 @@ impl Prepared {
         let thread = std::thread::Builder::new()
             .name("exits".into())
             .spawn(move || {
-                runtime.block_on(self.attend(receiver, publish));
+                runtime.block_on(self.attend(receiver, publish, settle));
                 // A name that is being looked up is not waited for.
                 runtime.shutdown_background();
             })
             .context("cannot start the exits' thread")?;
-        Ok(Service { orders, thread })
+        Ok(Service {
+            orders,
+            settled,
+            thread,
+        })
     }
 
-    async fn attend(mut self, mut orders: UnboundedReceiver<Order>, mut publish: Publish) {
+    async fn attend(
+        mut self,
+        mut orders: UnboundedReceiver<Order>,
+        mut publish: Publish,
+        settle: SyncSender<()>,
+    ) {
         let (mut reports, mut keepers) = self.keep();
         loop {
             tokio::select! {
@@ -128,7 +142,13 @@ impl Prepared {
                         (reports, keepers) = self.keep();
                     }
                 },
-                Some(report) = reports.recv() => self.take(report, &mut publish),
+                Some(report) = reports.recv() => {
+                    self.take(report, &mut publish);
+                    if self.exits.iter().all(|kept| kept.told || kept.server.is_none()) {
+                        // Only the first time matters to anybody.
+                        let _ = settle.try_send(());
+                    }
+                }
             }
         }
     }
@@ -149,6 +169,13 @@ impl Prepared {
                 PlannedKind::Proxy(proxy) => {
                     let known = kept.known();
                     keepers.spawn(keeper.proxy(proxy.clone(), known));
+                }
+                PlannedKind::Tunnel(tunnel) => {
+                    let before = match &kept.means {
+                        Means::Tunnel(before) => Some(Arc::clone(before)),
+                        Means::None | Means::Direct(_) | Means::Proxy(_) => None,
+                    };
+                    keepers.spawn(keeper.tunnel(tunnel.clone(), before, kept.known()));
                 }
             }
         }
@@ -182,6 +209,12 @@ impl Service {
         let _ = self.orders.send(Order::Load(plan, snapshot));
     }
 
+    /// Waits until every exit has been looked at, but no longer than this.
+    pub fn settle(&self, limit: Duration) {
+        // What is not known by then is down until it is.
+        let _ = self.settled.recv_timeout(limit);
+    }
+
     /// Ends it.
     ///
     /// # Errors
@@ -195,7 +228,7 @@ impl Service {
 
 impl Kept {
     /// What a keeper may begin with.
-    fn known(&self) -> Option<(bool, std::time::Duration)> {
+    fn known(&self) -> Option<(bool, Duration)> {
         self.told.then_some((self.state.up, self.state.latency))
     }
 }
@@ -222,6 +255,7 @@ impl Kept {
             PlannedKind::Group => (up, Means::None, None),
             PlannedKind::Direct(_) => (up, Means::None, None),
             PlannedKind::Proxy(proxy) => (up, Means::None, Some(proxy.server.clone())),
+            PlannedKind::Tunnel(tunnel) => (up, Means::None, Some(tunnel.conf.endpoint.clone())),
         };
         Self {
             name: planned.name.clone(),
@@ -237,6 +271,7 @@ impl Kept {
         let server = match &planned.kind {
             PlannedKind::Group | PlannedKind::Direct(_) => None,
             PlannedKind::Proxy(proxy) => Some(&proxy.server),
+            PlannedKind::Tunnel(tunnel) => Some(&tunnel.conf.endpoint),
         };
         self.name == planned.name && self.server.as_ref() == server
     }
@@ -255,13 +290,29 @@ impl Kept {
                 let address = match (&proxy.server, &self.means) {
                     (Server::Address(address), _) => Some(*address),
                     (Server::Name(..), Means::Proxy(before)) => Some(before.server),
-                    (Server::Name(..), Means::None | Means::Direct(_)) => None,
+                    (Server::Name(..), Means::None | Means::Direct(_) | Means::Tunnel(_)) => None,
                 };
                 let allowed = address.filter(|address| {
                     keeper::forbidden(snapshot, address.ip(), &proxy.server).is_none()
                 });
                 self.means = allowed.map_or(Means::None, |address| proxy.at(address));
                 self.state.up &= allowed.is_some();
+            }
+            PlannedKind::Tunnel(planned) => {
+                let kept = match &self.means {
+                    Means::Tunnel(tunnel) if tunnel.conf == planned.conf => Some(tunnel),
+                    Means::None | Means::Direct(_) | Means::Proxy(_) | Means::Tunnel(_) => None,
+                };
+                let allowed = kept.filter(|tunnel| {
+                    let (address, name) = (tunnel.server.ip(), &planned.conf.endpoint);
+                    keeper::forbidden(snapshot, address, name).is_none()
+                });
+                let allowed = allowed.cloned();
+                // Until it stands nothing can be sent by it.
+                self.state.up &= allowed.is_some();
+                self.means = allowed.map_or(Means::None, Means::Tunnel);
+                self.state.v4 = planned.conf.carries(true);
+                self.state.v6 = planned.conf.carries(false);
             }
         }
     }

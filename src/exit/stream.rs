@@ -1,7 +1,8 @@
 //! A connection through an exit: dialled, introduced to the proxy if there is one, and then the flow's.
 
-use super::channel::{Channel, Secured};
+use super::channel::{Broken, Channel, Secured};
 use super::handshake::{Handshake, Progress, Refusal};
+use super::tunnel::Pipe;
 use crate::gateway::Failure;
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind};
@@ -38,6 +39,16 @@ impl Stream {
         }
     }
 
+    /// To the destination through a tunnel.
+    pub(super) fn tunnelled(pipe: Pipe) -> Self {
+        Self {
+            channel: Channel::Tunnel(pipe),
+            handshake: None,
+            by_proxy: false,
+            connected: false,
+        }
+    }
+
     /// To a proxy; without a handshake only to see whether it is there.
     ///
     /// # Errors
@@ -61,13 +72,11 @@ impl Stream {
     /// What it failed of.
     pub fn advance(&mut self) -> Result<Advance, Failure> {
         if !self.connected {
-            match self.channel.socket().take_error() {
-                // Writable without a peer: the answer is still to come.
-                Ok(None) if self.channel.socket().peer_addr().is_err() => {
-                    return Ok(Advance::Waiting);
-                }
-                Ok(None) => self.connected = true,
-                Ok(Some(error)) | Err(error) => return Err(self.fault(&error)),
+            match self.channel.is_connected() {
+                Ok(false) => return Ok(Advance::Waiting),
+                Ok(true) => self.connected = true,
+                Err(Broken::Socket(error)) => return Err(self.fault(&error)),
+                Err(Broken::Tunnel(failure)) => return Err(failure),
             }
         }
         let outcome = match &mut self.handshake {
@@ -86,11 +95,6 @@ impl Stream {
             Err(Interrupted::Refused(refusal)) => Err(refusal.failure()),
             Err(Interrupted::Broken(error)) => Err(self.fault(&error)),
         }
-    }
-
-    /// The socket, for the registry.
-    pub fn socket_mut(&mut self) -> &mut TcpStream {
-        self.channel.socket_mut()
     }
 
     /// A read of fewer bytes than were asked for shows that there are no more now.
@@ -132,9 +136,7 @@ impl Stream {
 
     /// Has the connection end with a RST when it is dropped.
     pub fn reset(&self) {
-        // A close with bytes unsent and a zero linger time is a RST (tcp(7)).
-        let linger = Some(std::time::Duration::ZERO);
-        let _ = socket2::SockRef::from(self.channel.socket()).set_linger(linger);
+        self.channel.reset();
     }
 
     fn fault(&self, error: &io::Error) -> Failure {
@@ -148,7 +150,7 @@ impl Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.channel.socket().as_fd()
+        self.channel.as_fd()
     }
 }
 

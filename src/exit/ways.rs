@@ -8,6 +8,7 @@ use super::plan::Protocol;
 use super::secret::Credentials;
 use super::socks5::{Negotiation, Request};
 use super::stream::Stream;
+use super::tunnel::{self, Tunnel};
 use crate::gateway::{ExitFault, Failure};
 use crate::policy::{ExitState, Permit, Route};
 use std::io;
@@ -38,6 +39,7 @@ pub(super) enum Means {
     None,
     Direct(Arc<Direct>),
     Proxy(Arc<Proxy>),
+    Tunnel(Arc<Tunnel>),
 }
 
 /// A proxy at an address that the policy lets it have.
@@ -63,6 +65,8 @@ pub enum Carrier {
     Direct(Arc<Direct>),
     /// A relay of a proxy.
     Relay(Box<Association>),
+    /// A way into a tunnel.
+    Tunnel(tunnel::Datagrams),
 }
 
 impl Ways {
@@ -97,6 +101,7 @@ impl Ways {
                 let stream = proxy.connect(target);
                 return stream.map_err(|error| super::exit_failure(&error));
             }
+            Means::Tunnel(tunnel) => return tunnel.connect(permit).map(Stream::tunnelled),
             Means::None => return Err(Failure::Exit(ExitFault::Unreachable)),
         }
         .map_err(|error| super::failure(&error))
@@ -113,6 +118,7 @@ impl Ways {
                 Ok(association) => Ok(Carrier::Relay(Box::new(association))),
                 Err(error) => Err(super::exit_failure(&error)),
             },
+            Means::Tunnel(tunnel) => tunnel.datagrams(permit).map(Carrier::Tunnel),
             Means::None => Err(Failure::Exit(ExitFault::Unreachable)),
         }
     }
@@ -186,7 +192,8 @@ impl Means {
             (Self::None, Self::None) => true,
             (Self::Direct(a), Self::Direct(b)) => Arc::ptr_eq(a, b),
             (Self::Proxy(a), Self::Proxy(b)) => a.server == b.server,
-            (Self::None | Self::Direct(_) | Self::Proxy(_), _) => false,
+            (Self::Tunnel(a), Self::Tunnel(b)) => Arc::ptr_eq(a, b),
+            (Self::None | Self::Direct(_) | Self::Proxy(_) | Self::Tunnel(_), _) => false,
         }
     }
 }

@@ -72,7 +72,11 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `HOST:PORT`.
+    ///
+    /// # Errors
+    /// Says that it is none.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse() {
             return Ok(Self::Address(address));
         }

@@ -25,6 +25,8 @@ const KERNEL_IDLE: Duration = Duration::from_secs(300);
 const NAMES: usize = 16_384;
 /// Flows of each family that the kernel may forward at once.
 const KERNEL_FLOWS: u32 = 65_536;
+/// How long a gate waits for the first word of its exits before it opens.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// Bytes of each ring of a terminated connection. Larger rings gain nothing on a local link.
 const RING: usize = 1 << 20;
 
@@ -100,22 +102,25 @@ impl Gate {
             shards.push((index, shard));
         }
         let reporter = thread("reporter".into(), move || report(reporter, &events))?;
-        let shards = shards
-            .into_iter()
-            .map(|(index, shard)| thread(format!("shard {index}"), move || shard.run()))
-            .collect::<Result<_>>()?;
-        let gate = Self {
+        let mut gate = Self {
             handle: Handle(handles),
             own,
             events: sender,
             clock,
             exits: Mutex::default(),
-            shards,
+            shards: Vec::new(),
             reporter,
         };
         if !prepared.is_empty() {
-            *gate.service() = Some(prepared.start(gate.publish())?);
+            let service = prepared.start(gate.publish())?;
+            // The first flows would only find out that nobody has looked yet.
+            service.settle(FIRST_LOOK);
+            *gate.service() = Some(service);
         }
+        gate.shards = shards
+            .into_iter()
+            .map(|(index, shard)| thread(format!("shard {index}"), move || shard.run()))
+            .collect::<Result<_>>()?;
         Ok(gate)
     }
 

@@ -1,6 +1,6 @@
 //! The socket of one mapping: of this machine, or the relay of an exit.
 
-use crate::exit::{Association, Carrier, Datagrams, Echo, Watch, Ways};
+use crate::exit::{Association, Carrier, Datagrams, Echo, Watch, Ways, tunnel};
 use crate::gateway::{Answer, Datagram, ExitFault, Failure, Gateway, MappingId, Snapshot};
 use crate::packet::protocol;
 use crate::policy::Permit;
@@ -9,7 +9,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ enum MappedSocket {
     Datagrams(Datagrams),
     Echo(Echo),
     Relay(Box<Association>),
+    Tunnel(tunnel::Datagrams),
     /// The exit failed; not to be tried again before this.
     Broken(Time),
 }
@@ -58,9 +59,10 @@ impl Mapped {
             MappedSocket::Echo(socket) => listen(registry, socket.as_raw_fd(), tokens.datagrams),
             MappedSocket::Relay(association) => {
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                let control = association.control().socket_mut();
-                registry.register(control, tokens.control, interest)
+                let control = association.control().as_fd().as_raw_fd();
+                registry.register(&mut SourceFd(&control), tokens.control, interest)
             }
+            MappedSocket::Tunnel(way) => listen(registry, way.as_raw_fd(), tokens.datagrams),
             MappedSocket::Broken(_) => Ok(()),
         };
         registered.map_err(|error| crate::exit::failure(&error))?;
@@ -89,6 +91,11 @@ impl Mapped {
                 .and_then(|()| socket.send(payload, to, datagram.segment)),
             (MappedSocket::Relay(association), _) => {
                 association.send(payload, to, datagram.segment);
+                Ok(())
+            }
+            (MappedSocket::Tunnel(way), echo) => {
+                let sequence = echo.map_or(0, |(_, sequence)| sequence);
+                way.send(payload, to, sequence, datagram.segment);
                 Ok(())
             }
             (MappedSocket::Echo(socket), Some((_, sequence))) => {
@@ -153,6 +160,10 @@ impl Mapped {
                 let (from, payload) = persist(|| association.receive(room(buffer), scratch))?;
                 (from, payload, 0, 0)
             }
+            MappedSocket::Tunnel(way) => {
+                let (from, payload, sequence) = persist(|| way.receive(room(buffer)))?;
+                (from, payload, 0, sequence)
+            }
             MappedSocket::Echo(socket) => {
                 let reply = persist(|| socket.receive(room(buffer)))?;
                 let from = SocketAddr::new(reply.from, 0);
@@ -185,7 +196,7 @@ impl Mapped {
                     }
                 }
             }
-            MappedSocket::Echo(_) | MappedSocket::Broken(_) => {}
+            MappedSocket::Echo(_) | MappedSocket::Tunnel(_) | MappedSocket::Broken(_) => {}
         }
     }
 }
@@ -197,6 +208,7 @@ fn socket(ways: &Ways, permit: &Permit) -> Result<MappedSocket, Failure> {
         }
         Carrier::Direct(direct) => direct.echo(permit).map(MappedSocket::Echo),
         Carrier::Relay(association) => Ok(MappedSocket::Relay(association)),
+        Carrier::Tunnel(way) => Ok(MappedSocket::Tunnel(way)),
     };
     opened.map_err(|error| crate::exit::failure(&error))
 }

@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -316,19 +316,17 @@ impl Shard {
 
     fn dial(&mut self, flow: FlowId, permit: &Permit, now: Time) {
         let name = self.gateway.sole_name(flow, now);
-        let dialed = self
-            .ways
-            .dial(permit, name.as_deref())
-            .and_then(|mut stream| {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                let token = Kind::Stream.token(flow.index());
-                let registered =
-                    self.poll
-                        .registry()
-                        .register(stream.socket_mut(), token, interest);
-                registered.map_err(|error| exit::failure(&error))?;
-                Ok(stream)
-            });
+        let dialed = self.ways.dial(permit, name.as_deref()).and_then(|stream| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let token = Kind::Stream.token(flow.index());
+            let registered = self.poll.registry().register(
+                &mut SourceFd(&stream.as_fd().as_raw_fd()),
+                token,
+                interest,
+            );
+            registered.map_err(|error| exit::failure(&error))?;
+            Ok(stream)
+        });
         match dialed {
             Ok(stream) => {
                 let upstream = Upstream::new(flow, stream, self.ways.watch(permit));

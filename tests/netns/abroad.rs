@@ -93,25 +93,18 @@ impl Abroad {
         policy: &str,
         passwords: &[(&str, &str)],
     ) -> Options {
-        let options = Options(["policy.toml", "cordon.toml", "events.jsonl"].map(|name| {
-            let path = directory.join(name);
-            path.display().to_string()
-        }));
-        let [policy_file, config_file, _] = &options.0;
-        fs::write(
-            policy_file,
-            format!("version = 1\nname = \"test\"\n{policy}"),
-        )
-        .unwrap();
         let config: String = passwords
             .iter()
             .map(|(name, password)| {
                 format!("[exits.{name}]\nuser = \"alice\"\npassword = \"{password}\"\n")
             })
             .collect();
-        fs::write(config_file, config).unwrap();
-        fs::set_permissions(config_file, Permissions::from_mode(0o600)).unwrap();
-        options
+        Options::write(directory, policy, &config)
+    }
+
+    /// Has answers to a network that lies behind the German host find their way.
+    pub(crate) fn route_back(&self, to: &str, via: &str) {
+        self.net.route(to, "de", Some(via)).unwrap();
     }
 
     fn command(&self, options: &[&str], program: &Path, arguments: &[&str]) -> Command {
@@ -178,6 +171,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// How many packets left the machine.
+    pub(crate) fn packets(self) -> usize {
+        self.sent.finish().unwrap().kept.len()
+    }
+
     /// Fails the test if anything went anywhere but to the exits, or if nothing went at all.
     pub(crate) fn nothing_else(self) {
         let (past, sent) = (self.past.finish().unwrap(), self.sent.finish().unwrap());
@@ -191,6 +189,23 @@ impl Watch {
 pub(crate) struct Options([String; 3]);
 
 impl Options {
+    /// Writes a policy and a configuration.
+    pub(crate) fn write(directory: &Path, policy: &str, config: &str) -> Self {
+        let options = Self(["policy.toml", "cordon.toml", "events.jsonl"].map(|name| {
+            let path = directory.join(name);
+            path.display().to_string()
+        }));
+        let [policy_file, config_file, _] = &options.0;
+        fs::write(
+            policy_file,
+            format!("version = 1\nname = \"test\"\n{policy}"),
+        )
+        .unwrap();
+        fs::write(config_file, config).unwrap();
+        fs::set_permissions(config_file, Permissions::from_mode(0o600)).unwrap();
+        options
+    }
+
     pub(crate) fn each(&self) -> Vec<&str> {
         let [policy, config, events] = &self.0;
         ["--policy", policy, "--config", config, "--events", events].to_vec()
@@ -285,7 +300,7 @@ impl Proxy {
         let config = directory.join("tinyproxy.conf");
         let text = format!(
             "Port 3128\nListen {at}\nTimeout 60\nMaxClients 4000\nConnectPort 9\n\
-             BasicAuth {user} \"{password}\"\nLogLevel Critical\n"
+             BasicAuth {user} {password}\nLogLevel Critical\n"
         );
         fs::write(&config, text).unwrap();
         let mut command = Command::new(program);
@@ -299,7 +314,7 @@ impl Proxy {
     }
 
     /// Starts it and waits until it listens at all these places.
-    fn start(host: &Host, mut command: Command, at: &[&str]) -> Self {
+    pub(crate) fn start(host: &Host, mut command: Command, at: &[&str]) -> Self {
         command.process_group(0).stdout(Stdio::null());
         let started = host.run(|| Ok(command.spawn()?)).unwrap();
         let proxy = Self(started);
@@ -323,7 +338,7 @@ impl Drop for Proxy {
 }
 
 /// Where a program of others is; says so if it is nowhere.
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let places = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
     let found = places.map(|place| Path::new(place).join(name));
     let found = found.into_iter().find(|path| path.exists());

@@ -32,3 +32,4 @@ mod layer;
 mod servers;
 mod traffic;
 mod tun;
+mod wireguard;

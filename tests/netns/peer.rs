@@ -5,7 +5,11 @@
     clippy::disallowed_types,
     reason = "it is about sockets"
 )]
-#![allow(clippy::print_stdout, reason = "that is how it answers")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "that is how it answers, and it may fail loudly"
+)]
 
 #[path = "traffic.rs"]
 mod traffic;
@@ -25,6 +29,8 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["up", to, bytes] => number(bytes).and_then(|bytes| up(to, bytes)),
         ["down", to, bytes] => number(bytes).and_then(|bytes| down(to, bytes)),
+        ["put", to, bytes] => number(bytes).and_then(|bytes| put(to, bytes)),
+        ["get", to, bytes] => number(bytes).and_then(|bytes| get(to, bytes)),
         ["both", to, bytes] => number(bytes).and_then(|bytes| both(to, bytes)),
         ["udp", to, count, size] => {
             number(count).and_then(|n| number(size).and_then(|size| udp(to, n, size)))
@@ -44,10 +50,11 @@ fn main() -> ExitCode {
         }),
         ["eventually", to] => eventually(to),
         ["outage", to] => outage(to),
+        ["ping", to, count] => number(count).and_then(|count| ping(to, count)),
         ["call", to, seconds] => number(seconds).and_then(|seconds| call(to, seconds)),
         ["send", to, text] => send(to, text),
         ["flood", to, seconds] => number(seconds).and_then(|seconds| flood(to, seconds)),
-        _ => Err("usage: up|down|both|udp|many|refused|prohibited|prohibited-udp|unreachable|eventually|outage|call|send|flood ADDRESS …".into()),
+        _ => Err("usage: up|down|put|get|both|udp|many|refused|prohibited|prohibited-udp|ping|unreachable|eventually|outage|call|send|flood ADDRESS …".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,6 +92,27 @@ fn down(to: &str, bytes: u64) -> Outcome {
     let mut stream = connect(to)?;
     Bulk::down(bytes).announce(&mut stream)?;
     stream.shutdown(std::net::Shutdown::Write)?;
+    let (count, heard) = traffic::receive(&mut stream)?;
+    if count != bytes {
+        return Err(format!("{count} bytes came of {bytes}").into());
+    }
+    same(heard.as_ref(), &traffic::digest(bytes))
+}
+
+/// Sends bytes and no FIN: some proxies close both ways when one is done.
+fn put(to: &str, bytes: u64) -> Outcome {
+    let mut stream = connect(to)?;
+    Bulk::up(bytes).counted().announce(&mut stream)?;
+    let sent = traffic::send(&mut stream, bytes)?;
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard)?;
+    same(&heard, &sent)
+}
+
+/// Receives bytes and sends no FIN before.
+fn get(to: &str, bytes: u64) -> Outcome {
+    let mut stream = connect(to)?;
+    Bulk::down(bytes).announce(&mut stream)?;
     let (count, heard) = traffic::receive(&mut stream)?;
     if count != bytes {
         return Err(format!("{count} bytes came of {bytes}").into());
@@ -167,6 +195,43 @@ fn fails_with(to: &str, kinds: &[ErrorKind]) -> Outcome {
     }
 }
 
+/// Sends echo requests and wants each back.
+fn ping(to: &str, count: u64) -> Outcome {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let to = SocketAddr::new(to.parse()?, 0);
+    let (domain, protocol, kind) = match to.is_ipv4() {
+        true => (Domain::IPV4, Protocol::ICMPV4, 8),
+        false => (Domain::IPV6, Protocol::ICMPV6, 128),
+    };
+    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    for number in 0..u8::try_from(count)? {
+        let mut request = [kind, 0, 0, 0, 0x12, 0x34, 0, number, b'c', b'o', b'r', b'd'];
+        // The kernel does it for IPv6 only.
+        let sum: u32 = request
+            .chunks(2)
+            .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]))
+            .sum();
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        request[2..4].copy_from_slice(&sum.to_be_bytes());
+        socket.send_to(&request, &to.into())?;
+        let mut buffer = [0; 2000];
+        loop {
+            let len = (&socket).read(&mut buffer)?;
+            let reply = if to.is_ipv4() {
+                &buffer[20..len]
+            } else {
+                &buffer[..len]
+            };
+            let wanted = if to.is_ipv4() { 0 } else { 129 };
+            if reply.first() == Some(&wanted) && reply[4..] == request[4..] {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// How a connection may fail whose exit does not carry it.
 const REFUSALS: [ErrorKind; 5] = [
     ErrorKind::ConnectionRefused,
@@ -194,7 +259,7 @@ fn refused_datagram(to: &str) -> Outcome {
 fn eventually(to: &str) -> Outcome {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
-        match down(to, 1000) {
+        match get(to, 1000) {
             Ok(()) => return Ok(()),
             Err(error) if Instant::now() > until => return Err(error),
             Err(_) => {

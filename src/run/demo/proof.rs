@@ -1,6 +1,6 @@
 //! What the observer outside saw, judged apart from the gate: by addresses and bytes alone.
 
-use super::cast::{ROOM, SERVERS, Server, USER};
+use super::cast::{ROOM, Role, SERVERS, Server, USER};
 use crate::kernel::namespace::lab::Capture;
 use crate::packet::{Checksum, Parsed};
 use std::net::IpAddr;
@@ -61,6 +61,15 @@ impl Proof {
         self.servers
             .iter()
             .filter(|(server, _)| server.forbidden)
+            .map(|(_, reached)| reached.packets)
+            .sum()
+    }
+
+    /// Packets that reached servers of one role.
+    pub(super) fn reached(&self, role: Role) -> u64 {
+        self.servers
+            .iter()
+            .filter(|(server, _)| server.role == role)
             .map(|(_, reached)| reached.packets)
             .sum()
     }
