@@ -68,12 +68,7 @@ impl Keeper {
                 let why = self.check(&means, &mut health).await;
                 self.report(health, means, why);
             }
-            sleep(BREATH).await;
-            let pause = health.pause(self.watch.was_used());
-            tokio::select! {
-                () = sleep(pause.saturating_sub(BREATH)) => {}
-                () = self.watch.suspect.notified() => {}
-            }
+            self.rest(&health).await;
         }
     }
 
@@ -94,7 +89,9 @@ impl Keeper {
                 Some(tunnel) if fresh && sound => Ok(Arc::clone(tunnel)),
                 _ => {
                     looked_up = Some(Instant::now());
-                    self.open(&planned, tunnel.take()).await
+                    // A server that was gone may have forgotten us: with a new tunnel it gets a new handshake at once.
+                    let before = tunnel.take().filter(|_| health.is_up());
+                    self.open(&planned, before).await
                 }
             };
             match opened {
@@ -108,12 +105,7 @@ impl Keeper {
                     self.report_on(&planned, health, Means::None, why);
                 }
             }
-            sleep(BREATH).await;
-            let pause = health.pause(self.watch.was_used());
-            tokio::select! {
-                () = sleep(pause.saturating_sub(BREATH)) => {}
-                () = self.watch.suspect.notified() => {}
-            }
+            self.rest(&health).await;
         }
     }
 
@@ -132,6 +124,25 @@ impl Keeper {
                 Ok(tunnel) => Ok(Arc::new(tunnel)),
                 Err(error) => Err(format!("no tunnel can be opened: {error}")),
             },
+        }
+    }
+
+    /// Waits until the next check is due: sooner if the exit comes into use meanwhile, at once if it fails somebody.
+    async fn rest(&self, health: &Health) {
+        sleep(BREATH).await;
+        let [idle, in_use] = [health.pause(false), health.pause(true)];
+        let began = Instant::now();
+        let mut used = self.watch.was_used();
+        loop {
+            let due = if used { in_use } else { idle };
+            let left = due.saturating_sub(began.elapsed() + BREATH);
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = sleep(left.min(in_use)) => used |= self.watch.was_used(),
+                () = self.watch.suspect.notified() => return,
+            }
         }
     }
 

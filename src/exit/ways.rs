@@ -199,7 +199,7 @@ impl Means {
 }
 
 impl Watch {
-    /// Something was sent by the exit.
+    /// Something was sent by the exit, or came by it.
     pub fn used(&self) {
         // Most often it is set already, and reading costs others nothing.
         if !self.used.load(Ordering::Relaxed) {

@@ -161,7 +161,13 @@ impl Upstream {
         } else if broken {
             gateway.upstream_reset(self.flow, now);
         }
-        put.unwrap_or(0)
+        let put = put.unwrap_or(0);
+        if put > 0
+            && let Some(watch) = &self.watch
+        {
+            watch.used();
+        }
+        put
     }
 }
 

@@ -307,14 +307,15 @@ fn call(to: &str, seconds: u64) -> Outcome {
     while Instant::now() < until {
         // A refusal while the way changes is no end of the call.
         let _ = socket.send(&[42; 200]);
+        let began = Instant::now();
         if socket.recv(&mut buffer).is_ok() {
             match heard {
                 None => println!("running"),
                 Some(before) => longest = longest.max(before.elapsed()),
             }
             heard = Some(Instant::now());
-            std::thread::sleep(Duration::from_millis(20));
         }
+        std::thread::sleep(Duration::from_millis(20).saturating_sub(began.elapsed()));
     }
     let silent = heard.ok_or("no answer ever came")?.elapsed();
     println!("gap {}", longest.max(silent).as_millis());

@@ -3,7 +3,7 @@
 //! They need `wireguard-go` and `wg` (wireguard-tools), as the tests of other exits need their proxies.
 
 use crate::abroad::{Abroad, DE, DE6, Options, Proxy, US, US6, program, said};
-use crate::harness::{in_lab, wait_until};
+use crate::harness::{in_lab, peer, wait_until};
 use cordon::kernel::namespace::lab::Lab;
 use cordon::kernel::netlink::Netlink;
 use nix::mount::{MsFlags, mount};
@@ -139,8 +139,10 @@ fn streams_datagrams_and_echoes_pass_a_tunnel_and_nothing_goes_past_it() {
                 succeed(&["up", &to, &BULK.to_string()]);
                 succeed(&["down", &to, &BULK.to_string()]);
                 succeed(&["udp", &to, "1000", "1300"]);
-                // Longer than the tunnel's packets, both ways.
-                succeed(&["udp", &to, "100", "9000"]);
+                // Longer than the tunnel's packets, both ways. The first ones teach the other end how long they may be.
+                let longer = ["udp", &to, "100", "9000"];
+                server.abroad.exec(&options, &peer(), &longer);
+                succeed(&longer);
             }
             succeed(&["ping", US, "5"]);
             succeed(&["ping", US6, "5"]);

@@ -1,14 +1,18 @@
 //! What ends connections inside a tunnel: a thread with a TCP of its own, between the flows' pipes and the device.
 
+mod inbound;
+
 use super::conf::Conf;
-use super::frame::{Datagrams, HEADER, Header};
+use super::flow::Stream;
+use super::frame::Datagrams;
+use super::mapping::{BUFFER, Left, Mapping};
 use super::stream::Pipe;
 use super::{Shared, Signal};
 use crate::link::Rings;
 use crate::packet::fragment::{self, Reassembler};
-use crate::packet::{Checksum, Parsed, Transport, build, checksum, offload, split};
+use crate::packet::{build, offload};
 use crate::run::Clock;
-use crate::stack::{Connection, Outbox, Phase, Shape, Terminator};
+use crate::stack::{Outbox, Shape, Terminator};
 use crate::time::Time;
 use bytes::BytesMut;
 use gotatun::packet::Packet;
@@ -18,7 +22,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,8 +32,6 @@ use tokio::sync::mpsc;
 const WAKE: Token = Token(0);
 /// Packets of the device before everything else gets its turn.
 const PACKETS_A_TURN: usize = 256;
-/// Datagrams of one mapping before the others get their turn.
-const DATAGRAMS_A_TURN: usize = 64;
 /// Times that a connection's rings are filled and emptied before the others get their turn.
 const ROUNDS: usize = 8;
 /// Bytes of each ring of a connection, and of memory for all of them.
@@ -79,25 +81,6 @@ pub(super) struct Endpoint {
     buffer: Vec<u8>,
 }
 
-struct Stream {
-    pipe: Pipe,
-    connection: Connection,
-    key: (SocketAddr, u16),
-    readable: bool,
-    writable: bool,
-    greeted: bool,
-    /// The flow has said all; it has been told that the other end has.
-    ended: bool,
-    told: bool,
-    timer: Option<Time>,
-}
-
-struct Mapping {
-    way: Datagrams,
-    udp: bool,
-    port: u16,
-}
-
 impl Endpoint {
     /// An endpoint, how to give it orders, and how to wake it.
     pub(super) fn new(
@@ -144,7 +127,7 @@ impl Endpoint {
             last: WAKE.0,
             // Where it begins is nobody's business.
             port: *PORTS.start() + (seed % 16_384) as u16,
-            buffer: vec![0; HEADER + build::HEADROOM + 65_536],
+            buffer: vec![0; BUFFER],
         };
         Ok((endpoint, orders, signal))
     }
@@ -217,17 +200,7 @@ impl Endpoint {
             return;
         };
         let id = self.register(pipe.as_fd().as_raw_fd());
-        let stream = Stream {
-            pipe,
-            connection,
-            key: (to, port),
-            readable: true,
-            writable: true,
-            greeted: false,
-            ended: false,
-            told: false,
-            timer: None,
-        };
+        let stream = Stream::new(pipe, connection, (to, port));
         self.by_remote.insert(stream.key, id);
         self.streams.insert(id, stream);
         self.pump(id, now);
@@ -305,17 +278,10 @@ impl Endpoint {
     }
 
     fn end(&mut self, id: usize) {
-        let Some(stream) = self.streams.remove(&id) else {
-            return;
-        };
-        self.by_remote.remove(&stream.key);
-        if stream.connection.phase() == Phase::Reset {
-            match stream.greeted {
-                true => stream.pipe.reset(),
-                false => stream.pipe.refuse(),
-            }
+        if let Some(stream) = self.streams.remove(&id) {
+            self.by_remote.remove(&stream.key);
+            self.terminator.recycle(stream.end());
         }
-        self.terminator.recycle(stream.connection);
     }
 
     fn timers(&mut self, now: Time) {
@@ -342,115 +308,25 @@ impl Endpoint {
         true
     }
 
-    fn packet(&mut self, bytes: &mut [u8], now: Time) {
-        let Ok(parsed) = Parsed::read(bytes, Checksum::Verify) else {
-            return;
-        };
-        if self.conf.address(parsed.dst) != Some(parsed.dst) {
-            return;
-        }
-        match parsed.transport {
-            Transport::Tcp(tcp) => {
-                let key = (SocketAddr::new(parsed.src, tcp.sport), tcp.dport);
-                let Some(id) = self.by_remote.get(&key).copied() else {
-                    return;
-                };
-                if let Some(stream) = self.streams.get_mut(&id) {
-                    let connection = &mut stream.connection;
-                    self.terminator
-                        .segment(connection, bytes, &parsed, &mut self.outbox, now);
-                }
-                // After all packets of the turn, so that acknowledgements are few.
-                if !self.again.contains(&id) {
-                    self.again.push(id);
-                }
-            }
-            Transport::Udp(udp) => {
-                let from = SocketAddr::new(parsed.src, udp.sport);
-                let payload = bytes.get(udp.payload..parsed.len).unwrap_or_default();
-                self.answer((true, udp.dport), from, 0, payload);
-            }
-            Transport::EchoReply(echo) => {
-                let from = SocketAddr::new(parsed.src, 0);
-                let payload = bytes.get(echo.payload..parsed.len).unwrap_or_default();
-                self.answer((false, echo.id), from, echo.seq, payload);
-            }
-            Transport::EchoRequest(echo) => {
-                if parsed.src == parsed.dst && echo.id == PROBE {
-                    self.shared.echoed();
-                }
-            }
-            Transport::Fragment(_) => {
-                if let Ok(Some(mut whole)) = self.fragments.take(&parsed, bytes, now) {
-                    self.packet(&mut whole, now);
-                }
-            }
-            Transport::IcmpError(_) | Transport::Other => {}
-        }
-    }
-
-    /// Hands an answer to its mapping; lost if there is no room, as on any link.
-    fn answer(&mut self, to: (bool, u16), remote: SocketAddr, sequence: u16, payload: &[u8]) {
-        let id = self.by_port.get(&to);
-        if let Some(mapping) = id.and_then(|id| self.mappings.get(id)) {
-            let header = Header {
-                remote,
-                sequence,
-                segment: 0,
-            };
-            let _ = mapping.way.put(&header, payload);
-        }
-    }
-
     /// Sends what a mapping has to send.
     fn leave(&mut self, id: usize) {
         let Some(mapping) = self.mappings.get(&id) else {
             return;
         };
-        let Self {
-            buffer,
-            leaving,
-            conf,
-            ..
-        } = self;
-        for _ in 0..DATAGRAMS_A_TURN {
-            let room = buffer.get_mut(build::HEADROOM..).unwrap_or_default();
-            match mapping.way.take(room) {
-                Ok(Some((header, end))) => {
-                    if let Some(ours) = conf.address(header.remote.ip()) {
-                        let at = build::HEADROOM + HEADER;
-                        let end = build::HEADROOM + end;
-                        send(
-                            mapping,
-                            (ours, &header),
-                            (buffer, at, end),
-                            (conf.mtu, leaving),
-                        );
-                    }
-                }
-                Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    self.by_port.remove(&(mapping.udp, mapping.port));
-                    self.mappings.remove(&id);
-                    return;
-                }
+        match mapping.leave(&mut self.buffer, &self.conf, &self.leaving) {
+            Left::Nothing => {}
+            Left::NothingEver => {
+                self.by_port.remove(&(mapping.udp, mapping.port));
+                self.mappings.remove(&id);
+            }
+            Left::Perhaps => {
+                // Readiness is told once; what is ready already is told anew.
+                let descriptor = mapping.way.as_raw_fd();
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let registry = self.poll.registry();
+                let _ = registry.reregister(&mut SourceFd(&descriptor), Token(id), interest);
             }
         }
-        // It is told of its readiness only once.
-        self.again_later(id);
-    }
-
-    /// Has a mapping looked at again in the next turn.
-    fn again_later(&mut self, id: usize) {
-        let Some(mapping) = self.mappings.get(&id) else {
-            return;
-        };
-        let descriptor = mapping.way.as_raw_fd();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        // What is ready already is told anew.
-        let registry = self.poll.registry();
-        let _ = registry.reregister(&mut SourceFd(&descriptor), Token(id), interest);
     }
 
     fn probe(&mut self) {
@@ -467,146 +343,6 @@ impl Endpoint {
 
     fn flush(&mut self) {
         drain(&mut self.outbox, &self.leaving);
-    }
-}
-
-impl Stream {
-    /// Moves bytes between pipe and rings; true if any.
-    fn exchange(&mut self) -> bool {
-        if self.connection.phase() == Phase::Opening {
-            // Nothing is said before the connection stands: what can be read is the end.
-            let heard = self.readable.then(|| self.pipe.read(&mut [0]));
-            let waits = |error: &io::Error| error.kind() == ErrorKind::WouldBlock;
-            let gone = heard.is_some_and(|heard| !heard.is_err_and(|error| waits(&error)));
-            if gone {
-                self.connection.abort();
-            }
-            self.readable = false;
-            return gone;
-        }
-        if self.connection.phase() == Phase::Reset {
-            return false;
-        }
-        if !self.greeted {
-            self.pipe.greet();
-            (self.greeted, self.readable) = (true, true);
-        }
-        let mut moved = self.to_flow();
-        moved |= self.from_flow();
-        moved
-    }
-
-    fn to_flow(&mut self) -> bool {
-        let mut moved = false;
-        while self.writable {
-            let (pipe, writable) = (&self.pipe, &mut self.writable);
-            let mut broken = false;
-            let taken = self.connection.take(|bytes| match pipe.write(bytes) {
-                Ok(written) => written,
-                Err(error) => {
-                    *writable = false;
-                    broken = error.kind() != ErrorKind::WouldBlock;
-                    0
-                }
-            });
-            if broken {
-                self.connection.abort();
-                return true;
-            }
-            if taken == 0 {
-                break;
-            }
-            moved = true;
-        }
-        if self.connection.is_finished() && !self.told {
-            self.told = true;
-            // It fails only if the flow is gone, which reading tells.
-            let _ = self.pipe.finish();
-        }
-        moved
-    }
-
-    fn from_flow(&mut self) -> bool {
-        let mut moved = false;
-        while self.readable && !self.ended {
-            let (pipe, readable) = (&self.pipe, &mut self.readable);
-            let (mut ended, mut broken) = (false, false);
-            let put = self.connection.put(|room| match pipe.read(room) {
-                Ok(0) => {
-                    ended = !room.is_empty();
-                    0
-                }
-                Ok(read) => read,
-                Err(error) => {
-                    *readable = false;
-                    broken = error.kind() != ErrorKind::WouldBlock;
-                    0
-                }
-            });
-            if broken {
-                self.connection.abort();
-                return true;
-            }
-            if ended {
-                self.ended = true;
-                self.connection.close();
-                return true;
-            }
-            if put == 0 {
-                break;
-            }
-            moved = true;
-        }
-        moved
-    }
-
-    fn is_over(&self) -> bool {
-        match self.connection.phase() {
-            Phase::Reset => true,
-            Phase::Done => !self.connection.has_bytes(),
-            Phase::Opening | Phase::Open => false,
-        }
-    }
-}
-
-/// Sends the payload of a mapping that lies in `buffer` from `at` to `end`: as packets that fit the tunnel.
-fn send(
-    mapping: &Mapping,
-    (ours, header): (IpAddr, &Header),
-    (buffer, at, end): (&mut [u8], usize, usize),
-    (mtu, leaving): (u16, &mpsc::Sender<BytesMut>),
-) {
-    let step = match usize::from(header.segment) {
-        0 => (end - at).max(1),
-        segment => segment,
-    };
-    let mut begin = at;
-    // Headers go before the payload, over what was sent before.
-    loop {
-        let stop = (begin + step).min(end);
-        let Some(window) = buffer.get_mut(..stop) else {
-            return;
-        };
-        let start = if mapping.udp {
-            let from = SocketAddr::new(ours, mapping.port);
-            let (start, mut offload) = build::udp_in_place(window, begin, from, header.remote, 0);
-            if let Some(packet) = window.get_mut(start..) {
-                checksum::complete(packet, &mut offload);
-            }
-            start
-        } else {
-            let (to, id) = (header.remote.ip(), mapping.port);
-            build::echo_request_in_place(window, begin, ours, to, id, header.sequence).0
-        };
-        let packet = window.get(start..).unwrap_or_default();
-        split::fragments(packet, usize::from(mtu), |packet| {
-            // What there is no room for is lost, as on any link.
-            let _ = leaving.try_send(BytesMut::from(packet));
-        });
-        begin = stop;
-        if begin >= end {
-            return;
-        }
     }
 }
 

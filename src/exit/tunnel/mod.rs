@@ -4,7 +4,9 @@
 mod conf;
 mod device;
 mod endpoint;
+mod flow;
 mod frame;
+mod mapping;
 mod stream;
 
 pub(crate) use conf::Conf;

@@ -2,7 +2,7 @@
 
 use super::cast::{ROOM, Role, SERVERS, Server, USER};
 use crate::kernel::namespace::lab::Capture;
-use crate::packet::{Checksum, Parsed};
+use crate::packet::{Checksum, Parsed, protocol};
 use std::net::IpAddr;
 
 /// What reached one server.
@@ -36,6 +36,9 @@ impl Proof {
             let Ok(parsed) = Parsed::read(&frame.bytes, Checksum::Trust) else {
                 continue;
             };
+            if is_discovery(&parsed, &frame.bytes) {
+                continue;
+            }
             let identifying = needles.iter().any(|needle| contains(&frame.bytes, needle));
             let to = servers
                 .iter_mut()
@@ -112,6 +115,15 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack
         .windows(needle.len())
         .any(|window| window == needle)
+}
+
+/// Neighbour discovery: it asks and tells hardware addresses, whoever's address it is about, and never leaves its link
+/// (RFC 4861, section 4: with any other hop limit it is not taken).
+fn is_discovery(parsed: &Parsed, bytes: &[u8]) -> bool {
+    let kind = parsed.payload(bytes).first();
+    parsed.protocol == protocol::ICMPV6
+        && parsed.hop_limit == 255
+        && kind.is_some_and(|kind| (133..=137).contains(kind))
 }
 
 /// What routers say to each other on a link.
