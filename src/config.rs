@@ -1,6 +1,7 @@
 //! This machine: links, bounds, data, declared secrets. The policy says what may leave; nothing of it is here.
 #![expect(clippy::disallowed_methods, reason = "a configuration is a file")]
 
+use crate::exit::Profile;
 use crate::gateway::Limits;
 use crate::{flow, packet};
 use anyhow::{Context, Result, anyhow, bail};
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{self, PathBuf};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Where the configuration lies unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/cordon/cordon.toml";
@@ -32,6 +34,9 @@ pub struct Config {
     /// Jurisdiction data beside what the program carries.
     #[serde(default)]
     pub db: crate::db::Settings,
+    /// What this machine knows of the policy's exits.
+    #[serde(default)]
+    pub exits: crate::exit::Profiles,
     /// Values that must not leave in the clear, by the names under which findings show them.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
@@ -113,8 +118,9 @@ impl Config {
     pub fn read(path: &path::Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let text = Zeroizing::new(text);
         let config = Self::parse(&text).map_err(|error| anyhow!("{}:{error}", path.display()))?;
-        if !config.secrets.is_empty() {
+        if !config.secrets.is_empty() || config.exits.values().any(Profile::is_secret) {
             let mode = std::fs::metadata(path)?.mode();
             if mode & 0o077 != 0 {
                 bail!(

@@ -18,7 +18,7 @@ use std::time::Instant;
 ///
 /// Builds namespaces with a phone, a router and servers "in" several countries, has an app join a room, first without a
 /// gate and then behind Cordon under policies/clubhouse-2021.toml, and has an observer outside count what reached each
-/// server. Ends with status 1 if a forbidden packet or an identifier left.
+/// server; then once more with the audio by an exit. Ends with status 1 if a forbidden packet or an identifier left.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cordon demo\n  cordon demo --report demo.html")]
 pub(super) struct Args {
@@ -50,9 +50,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
             println!("{line}");
         }
     };
-    let snapshot = load::built_in(demo::POLICY, &demo::secrets())?;
-    let policy = snapshot.policy.name().to_owned();
-    let (finale, reporter) = demo::play(&lab, snapshot, reporter, say)?;
+    let acts = [
+        load::built_in(demo::POLICY, &demo::secrets())?,
+        load::built_in(demo::POLICY_BY_EXIT, &demo::secrets())?,
+    ];
+    let policy = acts[0].policy.name().to_owned();
+    let (finale, reporter) = demo::play(&lab, acts, reporter, say)?;
     if args.json {
         println!("{}", finale.json());
     } else {
@@ -86,7 +89,7 @@ fn live() -> impl FnMut(&Event) + Send {
                 printable(&leak.finding.sample),
                 leak.key.dst
             ),
-            Event::Leak(_) | Event::Close(_) | Event::Refused(_) => return,
+            Event::Leak(_) | Event::Close(_) | Event::Refused(_) | Event::Exit(_) => return,
         };
         println!("  {:5.2} s  {line}", began.elapsed().as_secs_f32());
     }
@@ -100,6 +103,7 @@ fn opened(open: &crate::gateway::Open) -> String {
             Verdict::Block(_) => ("blocked  ", snapshot.policy.rule_id(decision.origin)),
             Verdict::Pass(_) => ("passes   ", snapshot.policy.rule_id(decision.origin)),
         },
+        Cause::Unavailable(decision, _) => ("blocked  ", snapshot.policy.rule_id(decision.origin)),
     };
     let row = RowKey::of(open);
     let protocol = if subject.key.protocol == protocol::TCP {

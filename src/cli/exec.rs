@@ -1,6 +1,7 @@
 //! `cordon exec`: run one program whose only way out is Cordon.
 
 use super::{load, page};
+use crate::config::Config;
 use crate::report::live::Recorder;
 use crate::report::{EventLog, Reporter};
 use anyhow::{Context, Result};
@@ -23,6 +24,9 @@ pub(super) struct Args {
     /// The policy; without one everything is judged and recorded and nothing is stopped.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// The configuration of this machine: the declared secrets, and what it knows of exits, are taken from it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Write events to this file, as JSON Lines. It will hold addresses and names.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -45,7 +49,13 @@ pub(super) struct Args {
 const FAILED: u8 = 125;
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
-    let snapshot = load::snapshot(args.policy.as_deref(), &args.secrets)?;
+    let config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    let declared = config.secrets.into_iter();
+    let secrets: Vec<(String, String)> = declared.chain(args.secrets).collect();
+    let snapshot = load::snapshot(args.policy.as_deref(), &secrets)?;
     let log = match &args.events {
         Some(path) => {
             let file = File::create(path)
@@ -63,7 +73,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         ..Reporter::default()
     };
     let policy = snapshot.policy.name().to_owned();
-    match crate::run::exec(program, arguments, snapshot, reporter) {
+    let judged_by = (snapshot, &config.exits);
+    match crate::run::exec(program, arguments, judged_by, reporter) {
         Ok((status, reporter)) => {
             if !args.quiet {
                 eprint!("\n{}", reporter.summary);

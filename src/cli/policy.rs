@@ -72,5 +72,20 @@ pub(super) fn load_or_observe(path: Option<&Path>, data: &Data) -> Result<Policy
 
 /// A policy that is part of the program.
 pub(super) fn parse(name: &str, text: &str, data: &Data) -> Result<Policy> {
-    Policy::load(name, text, &data.around()).context("the policy has errors")
+    let policy = Policy::load_with(name, text, &data.around(), &BuiltIn);
+    policy.context("the policy has errors")
+}
+
+/// Policies that are part of the program, for those of them that extend another one.
+#[derive(Debug)]
+struct BuiltIn;
+
+impl Files for BuiltIn {
+    fn read(&self, path: &str) -> Result<String, String> {
+        let (name, text) = crate::run::demo::POLICY;
+        match path == name {
+            true => Ok(text.to_owned()),
+            false => Err("it is not part of the program".into()),
+        }
+    }
 }

@@ -80,8 +80,18 @@ impl Datagrams {
     /// # Errors
     /// Those of `sendmsg(2)`.
     pub fn send(&self, payload: &[u8], to: SocketAddr, segment: u16) -> io::Result<()> {
+        self.send_parts([payload, &[]], to, segment)
+    }
+
+    /// The same of a payload in two parts.
+    pub(super) fn send_parts(
+        &self,
+        parts: [&[u8]; 2],
+        to: SocketAddr,
+        segment: u16,
+    ) -> io::Result<()> {
         let to = SockaddrStorage::from(to);
-        let pieces = [IoSlice::new(payload)];
+        let pieces = parts.map(IoSlice::new);
         let several = [ControlMessage::UdpGsoSegments(&segment)];
         let control = if segment == 0 {
             &several[..0]

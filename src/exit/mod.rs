@@ -1,17 +1,39 @@
 //! The ways out. Every socket to the outside is made here, and none without a permit.
 #![expect(clippy::disallowed_types, reason = "the shell holds the sockets")]
 
+mod association;
 mod burst;
+mod channel;
 mod datagram;
 mod direct;
 mod echo;
+pub mod handshake;
+mod health;
+pub mod http_connect;
+mod keeper;
+mod plan;
+mod profile;
+mod secret;
+mod service;
+pub mod socks5;
+mod stream;
+pub mod tunnel;
+mod ways;
 
+pub use association::Association;
 pub use burst::{Burst, Target};
+pub use channel::Secured;
 pub use datagram::{Datagrams, Problem, Received, control};
 pub use direct::Direct;
 pub use echo::Echo;
+pub use plan::Exits;
+pub use profile::{Profile, Profiles};
+pub use secret::{Credentials, Hidden};
+pub use service::{Finding, Prepared, Publish, Service};
+pub use stream::{Advance, Stream};
+pub use ways::{Carrier, Proxy, Watch, Ways};
 
-use crate::gateway::Failure;
+use crate::gateway::{ExitFault, Failure};
 use std::io;
 
 /// What an error of dialling means for the flow.
@@ -38,5 +60,16 @@ pub fn failure(error: &io::Error) -> Failure {
         Failure::Exhausted
     } else {
         Failure::Unreachable
+    }
+}
+
+/// What an error on the way to a proxy means for the flow.
+fn exit_failure(error: &io::Error) -> Failure {
+    if failure(error) == Failure::Exhausted {
+        Failure::Exhausted
+    } else if error.kind() == io::ErrorKind::InvalidData {
+        Failure::Exit(ExitFault::Malformed)
+    } else {
+        Failure::Exit(ExitFault::Unreachable)
     }
 }

@@ -3,7 +3,9 @@
 use super::Snapshot;
 use crate::flow::FlowKey;
 use crate::jurisdiction::{AddressFacts, Data};
-use crate::policy::{Action, Decision, Evidence, Facts, Name, Opening, Source};
+use crate::policy::{
+    Action, Decision, Evidence, ExitId, Facts, Name, Opening, Source, Unavailable,
+};
 use crate::sanitize::{Excerpt, Finding, Scope};
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +22,21 @@ pub enum Event {
     Close(Box<Close>),
     /// Something was refused before any rule looked at it.
     Refused(Refused),
+    /// An exit can be used from now on, or no longer.
+    Exit(Box<ExitChange>),
+}
+
+/// What became of an exit.
+#[derive(Clone, Debug)]
+pub struct ExitChange {
+    /// What the policy calls it.
+    pub exit: Box<str>,
+    /// When.
+    pub at: Time,
+    /// It can be used.
+    pub up: bool,
+    /// What tells so, in a few words.
+    pub why: String,
 }
 
 /// A flow at its beginning.
@@ -33,6 +50,8 @@ pub struct Open {
     pub subject: Subject,
     /// What became of it.
     pub cause: Cause,
+    /// The exit that carries it, where it is not the machine itself.
+    pub exit: Option<ExitId>,
     /// What it was judged by.
     pub snapshot: Arc<Snapshot>,
 }
@@ -61,6 +80,8 @@ pub enum Cause {
     Policy(Decision),
     /// A built-in guard: such traffic never crosses.
     Scope(Scope),
+    /// The policy sends it by an exit, which cannot carry it now: it is blocked.
+    Unavailable(Decision, Unavailable),
 }
 
 /// A finding, and what was done about it.
@@ -150,6 +171,8 @@ pub enum End {
     Blocked,
     /// A new policy no longer allows it.
     Rejudged,
+    /// The exit that carried it is down, and no other may carry it.
+    ExitDown,
     /// Its payload leaked.
     Leaked,
     /// The gateway is shutting down.
@@ -167,8 +190,23 @@ pub enum Failure {
     TimedOut,
     /// This machine has no descriptors or memory left.
     Exhausted,
-    /// This machine may not send it.
+    /// This machine, or the proxy in between, may not send it.
     Forbidden,
+    /// It did not get beyond the exit.
+    Exit(ExitFault),
+}
+
+/// What is wrong with an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExitFault {
+    /// It cannot be connected to, or hangs up.
+    Unreachable,
+    /// It does not accept who we are.
+    Credentials,
+    /// What it says makes no sense.
+    Malformed,
+    /// It cannot carry this kind of traffic.
+    Unsupported,
 }
 
 /// Something refused before any rule.
@@ -210,6 +248,14 @@ impl Subject {
     }
 }
 
+impl Open {
+    /// What the policy calls an exit.
+    pub fn exit_name(&self, exit: ExitId) -> &str {
+        let exit = self.snapshot.policy.exit(exit);
+        exit.map_or("", |exit| &exit.name)
+    }
+}
+
 impl Count {
     pub(super) fn add(&mut self, bytes: usize) {
         self.packets += 1;
@@ -241,9 +287,14 @@ impl End {
             Self::Failed(Failure::TimedOut) => "timed-out",
             Self::Failed(Failure::Exhausted) => "exhausted",
             Self::Failed(Failure::Forbidden) => "forbidden",
+            Self::Failed(Failure::Exit(ExitFault::Unreachable)) => "exit-unreachable",
+            Self::Failed(Failure::Exit(ExitFault::Credentials)) => "exit-credentials",
+            Self::Failed(Failure::Exit(ExitFault::Malformed)) => "exit-malformed",
+            Self::Failed(Failure::Exit(ExitFault::Unsupported)) => "exit-unsupported",
             Self::Idle => "idle",
             Self::Blocked => "blocked",
             Self::Rejudged => "rejudged",
+            Self::ExitDown => "exit-down",
             Self::Leaked => "leaked",
             Self::Shutdown => "shutdown",
         }

@@ -5,7 +5,7 @@ use super::{
     State, Subject,
 };
 use crate::flow::{FlowId, FlowKey};
-use crate::policy::{Active, Evidence, Permit, Reply, Verdict};
+use crate::policy::{Active, Evidence, Permit, Policy, Reply};
 use crate::sanitize::scope;
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
@@ -16,18 +16,13 @@ pub(super) struct Judged {
     pub(super) subject: Subject,
     pub(super) cause: Cause,
     pub(super) active: Active,
+    permit: Result<Permit, Reply>,
 }
 
 impl Judged {
-    /// The right to send, or how to answer.
+    /// The right to send, by the very exit that carries it now, or how to answer.
     pub(super) fn permit(&self) -> Result<Permit, Reply> {
-        match self.cause {
-            Cause::Scope(_) => Err(Reply::Drop),
-            Cause::Policy(decision) => match decision.verdict {
-                Verdict::Pass(permit) => Ok(permit),
-                Verdict::Block(reply) => Err(reply),
-            },
-        }
+        self.permit
     }
 }
 
@@ -62,14 +57,15 @@ impl Gateway {
         let (decision, active) = subject.with_facts(&snapshot.data, |facts| {
             (snapshot.policy.decide(facts), snapshot.policy.active(facts))
         });
-        let cause = match scope(destination.ip(), destination.port(), key.protocol) {
-            Some(scope) => Cause::Scope(scope),
-            None => Cause::Policy(decision),
+        let (cause, permit) = match scope(destination.ip(), destination.port(), key.protocol) {
+            Some(scope) => (Cause::Scope(scope), Err(Reply::Drop)),
+            None => self.way_out(decision),
         };
         Judged {
             subject,
             cause,
             active,
+            permit,
         }
     }
 
@@ -80,6 +76,7 @@ impl Gateway {
         };
         let (flow, idle) = (flow.serial, idle_limit(key, flow));
         self.schedule(id, now + idle);
+        let exit = judged.permit.ok().and_then(Permit::exit);
         let Judged { subject, cause, .. } = judged;
         let snapshot = Arc::clone(&self.snapshot);
         self.event(Event::Open(Box::new(Open {
@@ -87,22 +84,27 @@ impl Gateway {
             at: now,
             subject,
             cause,
+            exit,
             snapshot,
         })));
     }
 
     /// Judges a live flow again; ends it if it would now be treated differently. Flows that stay blocked stay.
-    pub(super) fn rejudge(&mut self, id: FlowId, now: Time) {
+    pub(super) fn rejudge(&mut self, id: FlowId, before: &Policy, now: Time) {
         let Some((key, flow)) = self.flows.get(id) else {
             return;
         };
         let (key, destination) = (*key, flow.destination);
         let was_blocked = matches!(flow.state, State::Blocked(_));
-        let before = flow.cause;
+        let (cause, keeps_exits) = (flow.cause, self.keeps_exits(flow, before));
         let judged = self.judge(&key, destination, now);
-        let same = match (before, judged.cause) {
-            (Cause::Policy(before), Cause::Policy(after)) => before.verdict == after.verdict,
-            (before, after) => before == after,
+        let same = match (cause, judged.cause) {
+            (Cause::Policy(before), Cause::Policy(after)) => {
+                before.verdict == after.verdict && keeps_exits
+            }
+            (Cause::Scope(before), Cause::Scope(after)) => before == after,
+            // What cannot be carried may be carried now.
+            _ => false,
         };
         match self.flows.get_mut(id) {
             Some((_, flow)) if same => {

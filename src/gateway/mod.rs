@@ -7,13 +7,17 @@
 
 mod answer;
 mod event;
+mod exits;
 mod judge;
 mod pass;
 mod payload;
 mod tcp;
 mod udp;
 
-pub use event::{Cause, Close, Count, End, Event, Failure, Leak, Open, Path, Refused, Subject};
+pub use event::{
+    Cause, Close, Count, End, Event, ExitChange, ExitFault, Failure, Leak, Open, Path, Refused,
+    Subject,
+};
 pub use tcp::Outgoing;
 pub use udp::Answer;
 
@@ -24,7 +28,7 @@ use crate::jurisdiction::Data;
 use crate::names::Names;
 use crate::packet::fragment::Reassembler;
 use crate::packet::{Checksum, Offload, Parsed, Tcp, Transport, fragment, protocol};
-use crate::policy::{Active, Permit, Policy, Reply};
+use crate::policy::{Active, ExitState, Permit, Policy, Reply};
 use crate::sanitize::{Finding, Memory, Sanitizer};
 use crate::stack::{Outbox, Rings, Shape, Terminator};
 use crate::time::Time;
@@ -238,6 +242,8 @@ pub struct Gateway {
     lost_events: u64,
     found: Vec<Finding>,
     neighbours: HashMap<IpAddr, [u8; 6]>,
+    /// What is known of the policy's exits, in their order.
+    exits: Vec<ExitState>,
     wall: Option<u64>,
     dialing: usize,
     serial: u64,
@@ -253,6 +259,8 @@ struct Flow {
     /// What it was judged as: differs from the key's destination for our own resolver address.
     destination: SocketAddr,
     cause: Cause,
+    /// By which way it goes now; with the member in place of a group.
+    permit: Option<Permit>,
     active: Active,
     sent: Count,
     received: Count,
@@ -310,6 +318,7 @@ impl Gateway {
             lost_events: 0,
             found: Vec::new(),
             neighbours: HashMap::new(),
+            exits: Vec::new(),
             wall: None,
             dialing: 0,
             serial: u64::from(settings.shard) << 48,
@@ -442,11 +451,13 @@ impl Gateway {
     }
 
     /// Judges by something else from now on: live flows too. Only those that would now be treated differently end.
+    /// Nothing is known of its exits until [`set_exits`](Self::set_exits) tells.
     pub fn replace(&mut self, snapshot: Arc<Snapshot>, now: Time) {
-        self.snapshot = snapshot;
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
+        self.exits.clear();
         let flows: Vec<FlowId> = self.flows.ids().collect();
         for id in flows {
-            self.rejudge(id, now);
+            self.rejudge(id, &before.policy, now);
         }
     }
 
@@ -554,7 +565,7 @@ impl Gateway {
             } else if parsed.protocol == protocol::TCP {
                 gateway.dial(id, permit, bytes, parsed)
             } else {
-                gateway.map(id)
+                gateway.map(id, permit)
             }
         });
         match begun {
@@ -598,6 +609,7 @@ impl Gateway {
             used: now,
             destination,
             cause: judged.cause,
+            permit: permit.ok(),
             active: judged.active,
             sent: Count::default(),
             received: Count::default(),

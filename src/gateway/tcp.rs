@@ -407,7 +407,7 @@ impl Gateway {
             End::Failed(Failure::Unreachable) => {
                 self.answer_unreachable(Unreachable::Host, &syn, &parsed, now)
             }
-            End::Failed(Failure::Forbidden) | End::Rejudged => {
+            End::Failed(Failure::Forbidden | Failure::Exit(_)) | End::Rejudged | End::ExitDown => {
                 self.answer_blocked(Reply::Reject, &syn, &parsed, now)
             }
             End::Failed(Failure::Refused | Failure::Exhausted)

@@ -1,11 +1,11 @@
 //! UDP and echo: one socket for each client address and port, every new remote judged by the policy.
 
 use super::payload::{Carrier, Payload};
-use super::{Cause, Datagram, End, Fate, Flow, Gateway, MappingId, Order, State};
+use super::{Datagram, End, Fate, Flow, Gateway, MappingId, Order, State};
 use crate::flow::{FlowId, FlowKey};
 use crate::packet::build::{self, HEADROOM, Unreachable};
 use crate::packet::{Checksum, Offload, Parsed, Transport, checksum, offload, protocol};
-use crate::policy::{Reply, Verdict};
+use crate::policy::{ExitId, Permit, Reply};
 use crate::sanitize::{COMPARED, Context, Reading};
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
@@ -140,12 +140,12 @@ impl Gateway {
         }
     }
 
-    pub(super) fn map(&mut self, id: FlowId) -> Result<State, &'static str> {
+    pub(super) fn map(&mut self, id: FlowId, permit: Permit) -> Result<State, &'static str> {
         let Some((key, _)) = self.flows.get(id) else {
             return Err("flow");
         };
         let remote = key.dst;
-        let mapped = mapping_key(key);
+        let mapped = mapping_key(key, permit);
         let found = match self.mappings.find(&mapped) {
             Some(found) => found,
             None => self
@@ -250,7 +250,7 @@ impl Gateway {
         from: SocketAddr,
         now: Time,
     ) -> Option<FlowId> {
-        let (_, state) = self.mappings.get(mapping.0)?;
+        let (mapped, state) = self.mappings.get(mapping.0)?;
         if key.protocol != protocol::UDP
             || !state
                 .remotes
@@ -259,10 +259,16 @@ impl Gateway {
         {
             return None;
         }
-        let judged = self.judge(key, from, now);
-        judged.permit().ok()?;
-        self.insert_flow(key, from, judged, now, |gateway, id, _| gateway.map(id))
-            .ok()
+        let (mapped, judged) = (*mapped, self.judge(key, from, now));
+        // Neither what is forbidden nor what would be answered by another way.
+        let permit = judged.permit().ok()?;
+        if mapping_key(key, permit) != mapped {
+            return None;
+        }
+        self.insert_flow(key, from, judged, now, |gateway, id, permit| {
+            gateway.map(id, permit)
+        })
+        .ok()
     }
 }
 
@@ -282,11 +288,7 @@ impl Gateway {
         let Some((_, flow)) = self.flows.get_mut(id) else {
             return Fate::Done;
         };
-        let (State::Datagrams { mapping, .. }, Cause::Policy(decision)) = (&flow.state, flow.cause)
-        else {
-            return Fate::Done;
-        };
-        let Verdict::Pass(permit) = decision.verdict else {
+        let (State::Datagrams { mapping, .. }, Some(permit)) = (&flow.state, flow.permit) else {
             return Fate::Done;
         };
         flow.sent.add(payload.len());
@@ -436,14 +438,16 @@ fn payload_start(parsed: &Parsed) -> Option<usize> {
     }
 }
 
-fn mapping_key(key: &FlowKey) -> FlowKey {
+/// What the remotes of one socket have in common: the client's address and port, and the way out, which takes the place
+/// of the remote's port.
+fn mapping_key(key: &FlowKey, permit: Permit) -> FlowKey {
     let any = match key.src {
         IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
     };
     FlowKey {
         dst: any,
-        dport: 0,
+        dport: permit.exit().map_or(0, ExitId::number),
         ..*key
     }
 }

@@ -63,7 +63,22 @@ pub fn echo_reply_in_place(
     id: u16,
     seq: u16,
 ) -> (usize, Offload) {
-    let at = write_echo_reply(buf, payload_at, (from, to), (id, seq)).unwrap_or(buf.len());
+    let kind = if from.is_ipv4() { 0 } else { 129 };
+    let at = write_echo(buf, payload_at, (kind, from, to), (id, seq)).unwrap_or(buf.len());
+    (at, Offload::default())
+}
+
+/// Writes IP and ICMP headers of an echo request right before the payload, as [`udp_in_place`] does; checksums full.
+pub fn echo_request_in_place(
+    buf: &mut [u8],
+    payload_at: usize,
+    from: IpAddr,
+    to: IpAddr,
+    id: u16,
+    seq: u16,
+) -> (usize, Offload) {
+    let kind = if from.is_ipv4() { 8 } else { 128 };
+    let at = write_echo(buf, payload_at, (kind, from, to), (id, seq)).unwrap_or(buf.len());
     (at, Offload::default())
 }
 
@@ -217,19 +232,19 @@ fn write_udp(
     Some((at, cut))
 }
 
-fn write_echo_reply(
+fn write_echo(
     buf: &mut [u8],
     payload_at: usize,
-    (from, to): (IpAddr, IpAddr),
+    (kind, from, to): (u8, IpAddr, IpAddr),
     (id, seq): (u16, u16),
 ) -> Option<usize> {
     let payload = buf.get(payload_at..)?;
     let len = EIGHT + payload.len();
-    let (kind, protocol, sum) = if from.is_ipv4() {
-        (0, protocol::ICMP, Sum::default())
+    let (protocol, sum) = if from.is_ipv4() {
+        (protocol::ICMP, Sum::default())
     } else {
         let sum = Sum::pseudo_header(from, to, protocol::ICMPV6, len);
-        (129, protocol::ICMPV6, sum)
+        (protocol::ICMPV6, sum)
     };
     let [i0, i1] = id.to_be_bytes();
     let [s0, s1] = seq.to_be_bytes();

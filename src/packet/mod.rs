@@ -10,6 +10,7 @@ pub mod offload;
 mod parse;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod split;
 
 pub use offload::{Gso, Offload};
 pub use parse::{

@@ -37,6 +37,8 @@ pub enum ExitKind {
     HttpConnect {
         /// Where it listens.
         server: Server,
+        /// It is spoken to inside TLS.
+        tls: bool,
         /// Under which name the configuration holds user and password.
         credentials: Option<Box<str>>,
     },
@@ -70,7 +72,11 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `HOST:PORT`.
+    ///
+    /// # Errors
+    /// Says that it is none.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse() {
             return Ok(Self::Address(address));
         }
@@ -110,9 +116,10 @@ impl Exit {
             ),
             ExitKind::HttpConnect {
                 server,
+                tls,
                 credentials: with,
             } => format!(
-                "{{ kind = \"http-connect\", server = {}{} }}",
+                "{{ kind = \"http-connect\", server = {}, tls = {tls}{} }}",
                 quoted(&server.to_string()),
                 credentials(with)
             ),
@@ -154,7 +161,7 @@ impl Kind {
         match self {
             Self::Direct => &["kind"],
             Self::Socks5 => &["kind", "server", "udp", "credentials"],
-            Self::HttpConnect => &["kind", "server", "credentials"],
+            Self::HttpConnect => &["kind", "server", "tls", "credentials"],
             Self::Wireguard => &["kind", "profile"],
             Self::Failover | Self::Fastest => &["kind", "members"],
         }
@@ -162,7 +169,15 @@ impl Kind {
 }
 
 /// Every key that some kind of exit has.
-const KEYS: [&str; 6] = ["kind", "server", "udp", "credentials", "profile", "members"];
+const KEYS: [&str; 7] = [
+    "kind",
+    "server",
+    "udp",
+    "tls",
+    "credentials",
+    "profile",
+    "members",
+];
 
 /// Reads one entry. `known` are the exits before it and so the possible members of a group: a group of later exits, or
 /// of itself, cannot be written.
@@ -181,14 +196,12 @@ pub(super) fn exit(
         Kind::Direct => ExitKind::Direct,
         Kind::Socks5 => ExitKind::Socks5 {
             server: server(&fields, reader)?,
-            udp: match fields.get("udp") {
-                Some(node) => node.boolean(reader)?,
-                None => false,
-            },
+            udp: flag(fields.get("udp"), reader)?,
             credentials: text(fields.get("credentials"), reader),
         },
         Kind::HttpConnect => ExitKind::HttpConnect {
             server: server(&fields, reader)?,
+            tls: flag(fields.get("tls"), reader)?,
             credentials: text(fields.get("credentials"), reader),
         },
         Kind::Wireguard => ExitKind::Wireguard {
@@ -224,6 +237,11 @@ pub(super) fn by_name(node: Node<'_>, known: &[Exit], reader: &mut Reader<'_>) -
 fn server(fields: &Fields<'_>, reader: &mut Reader<'_>) -> Option<Server> {
     let node = fields.require("server", reader)?;
     super::values::accept(Server::parse(node.string(reader)?), node, reader)
+}
+
+/// `false` where nothing is said.
+fn flag(node: Option<Node<'_>>, reader: &mut Reader<'_>) -> Option<bool> {
+    node.map_or(Some(false), |node| node.boolean(reader))
 }
 
 fn text(node: Option<Node<'_>>, reader: &mut Reader<'_>) -> Option<Box<str>> {

@@ -26,6 +26,7 @@ mod print;
 mod problem;
 mod reader;
 mod resolve;
+mod route;
 mod rules;
 mod schedule;
 mod senders;
@@ -42,6 +43,7 @@ pub use explain::{Explanation, FactSheet, NameFact, SourceFact, Step, Would};
 pub use facts::{Evidence, Facts, Name, Opening, Source};
 pub use load::Surroundings;
 pub use problem::{LoadError, Place, Problem};
+pub use route::{ExitState, Unavailable};
 pub use senders::Sender;
 pub use verdict::{Action, Active, Decision, ExitId, Origin, Permit, Reply, Route, Verdict};
 

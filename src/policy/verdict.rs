@@ -3,8 +3,20 @@
 use std::net::SocketAddr;
 
 /// Which entry of `[exits]`, by its place in the policy; [`Policy::exit`](super::Policy::exit) describes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExitId(pub(super) u16);
+
+impl ExitId {
+    /// Its place among [`Policy::exits`](super::Policy::exits).
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Its place, counted from one.
+    pub fn number(self) -> u16 {
+        self.0.saturating_add(1)
+    }
+}
 
 /// The way out of a permitted flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +50,14 @@ impl Permit {
     /// By which way.
     pub fn route(&self) -> Route {
         self.route
+    }
+
+    /// The exit that it names.
+    pub fn exit(self) -> Option<ExitId> {
+        match self.route {
+            Route::Direct => None,
+            Route::Via(exit) => Some(exit),
+        }
     }
 
     /// The permit that takes over while this one's exit is down (`exit_down`); `None`: then the flow is blocked.

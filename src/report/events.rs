@@ -1,7 +1,7 @@
 //! Events as JSON Lines: one object a line, stable keys.
 
 use crate::flow::FlowKey;
-use crate::gateway::{Cause, Close, Event, Leak, Open, Refused};
+use crate::gateway::{Cause, Close, Event, ExitChange, Leak, Open, Refused};
 use crate::packet::protocol;
 use crate::time::Time;
 use serde_json::{Map, Value, json};
@@ -42,6 +42,10 @@ fn objects(event: &Event) -> Vec<Value> {
         Event::Refused(Refused { what, source, at }) => {
             vec![json!({ "type": "refused", "at": seconds(*at), "what": what, "src": source })]
         }
+        Event::Exit(change) => {
+            let ExitChange { exit, at, up, why } = &**change;
+            vec![json!({ "type": "exit", "at": seconds(*at), "exit": exit, "up": up, "why": why })]
+        }
     }
 }
 
@@ -64,7 +68,7 @@ fn verdict(open: &Open) -> Value {
         Cause::Scope(scope) => {
             json!({ "verdict": "block", "rule": format!("scope:{}", scope.name()), "reply": "drop" })
         }
-        Cause::Policy(_) => {
+        Cause::Policy(_) | Cause::Unavailable(..) => {
             let explanation =
                 subject.with_facts(&snapshot.data, |facts| snapshot.policy.explain(facts));
             serde_json::to_value(explanation).unwrap_or_default()
@@ -73,6 +77,13 @@ fn verdict(open: &Open) -> Value {
     if let Value::Object(told) = told {
         object.extend(told);
     }
+    if let Cause::Unavailable(_, why) = open.cause {
+        object.insert("verdict".into(), "block".into());
+        object.insert("reply".into(), "reject".into());
+        object.insert("unavailable".into(), why.name().into());
+    }
+    let by = open.exit.map(|exit| open.exit_name(exit));
+    object.insert("by".into(), by.into());
     object.into()
 }
 

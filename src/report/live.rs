@@ -32,7 +32,7 @@ impl Recorder {
             }
             Event::Leak(leak) => self.leak(leak),
             Event::Close(close) => self.close(close),
-            Event::Refused(_) => {}
+            Event::Refused(_) | Event::Exit(_) => {}
         }
     }
 
@@ -100,6 +100,17 @@ fn judged(open: &Open) -> Judged {
             "block",
             Some(Reply::Drop),
             format!("scope: {}", scope.name()),
+            None,
+        ),
+        Cause::Unavailable(decision, why) => (
+            "block",
+            Some(Reply::Reject),
+            format!(
+                "{} ({}: {})",
+                rule(decision.origin),
+                why.name(),
+                open.exit_name(why.exit())
+            ),
             None,
         ),
         Cause::Policy(decision) => {

@@ -16,7 +16,17 @@ pub struct Summary {
     flows: HashMap<u64, RowKey>,
     leaks: BTreeMap<LeakKey, LeakCount>,
     refused: BTreeMap<&'static str, u64>,
+    exits: BTreeMap<String, Exit>,
     lost: u64,
+}
+
+/// How an exit fared.
+#[derive(Clone, Debug, Default)]
+struct Exit {
+    up: bool,
+    downs: u64,
+    /// What told so last.
+    why: String,
 }
 
 /// What flows of one row have in common.
@@ -24,7 +34,7 @@ pub struct Summary {
 pub struct RowKey {
     /// False sorts first: what was stopped.
     pub passed: bool,
-    /// `allow`, `block` or `would block`.
+    /// `allow`, `reroute`, `block` or `would block`.
     pub verdict: &'static str,
     /// Name, or else address, of the other end.
     pub who: String,
@@ -82,6 +92,11 @@ impl Summary {
             Event::Leak(leak) => self.leak(leak),
             Event::Close(close) => self.close(close),
             Event::Refused(refused) => *self.refused.entry(refused.what).or_default() += 1,
+            Event::Exit(change) => {
+                let exit = self.exits.entry(printable(&change.exit)).or_default();
+                exit.downs += u64::from(!change.up);
+                (exit.up, exit.why) = (change.up, printable(&change.why));
+            }
         }
     }
 
@@ -193,13 +208,20 @@ fn outcome(open: &Open) -> (&'static str, String) {
     let decision = match open.cause {
         Cause::Scope(scope) => return ("block", format!("scope: {}", scope.name())),
         Cause::Policy(decision) => decision,
+        Cause::Unavailable(decision, why) => {
+            let (id, exit) = (policy.rule_id(decision.origin), open.exit_name(why.exit()));
+            return ("block", format!("{id} ({}: {exit})", why.name()));
+        }
     };
     let id = policy.rule_id(decision.origin).to_owned();
     match (decision.verdict, decision.observed) {
         (Verdict::Block(_), _) if decision.unknown => ("block", format!("{id} (unknown)")),
         (Verdict::Block(_), _) => ("block", id),
         (Verdict::Pass(_), Some(observed)) => ("would block", policy.rule_id(observed).to_owned()),
-        (Verdict::Pass(_), None) => ("allow", id),
+        (Verdict::Pass(_), None) => match open.exit {
+            Some(exit) => ("reroute", format!("{id} (by {})", open.exit_name(exit))),
+            None => ("allow", id),
+        },
     }
 }
 
@@ -230,6 +252,15 @@ impl fmt::Display for Summary {
                 count.sample,
                 plural(payloads, "payload"),
                 plural(destinations as u64, "destination"),
+            )?;
+        }
+        for (exit, state) in &self.exits {
+            let Exit { up, downs, why } = state;
+            let now = if *up { "up" } else { "down" };
+            writeln!(
+                f,
+                "exit {exit}: {now} ({why}), down {}",
+                plural(*downs, "time")
             )?;
         }
         for (what, times) in &self.refused {

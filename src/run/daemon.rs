@@ -2,6 +2,7 @@
 
 use super::gate::{Gate, Handle, Plan, default_shards, descriptors, memory};
 use crate::config::{Config, Mode, Path};
+use crate::exit::{Exits, Profiles};
 use crate::gateway::Snapshot;
 use crate::kernel::divert::{Divert, OWN_MARK};
 use crate::kernel::netlink::Netlink;
@@ -30,6 +31,8 @@ pub type Load<'a> = &'a dyn Fn() -> Result<Arc<Snapshot>>;
 pub struct Running {
     gate: Gate,
     installed: crate::kernel::divert::Installed,
+    profiles: Profiles,
+    mark: Option<u32>,
 }
 
 /// Puts the gate in place, in the network namespace of the calling thread.
@@ -54,6 +57,8 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
         lans,
         own_traffic: host,
     };
+    let mark = host.then_some(OWN_MARK);
+    let exits = Exits::new(&snapshot.policy, &config.exits, mark)?;
     let installed = divert.install()?;
     let plan = Plan {
         mtu: link.mtu,
@@ -61,7 +66,7 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
         resolver: None,
         limits: config.limits.limits(descriptors()),
         memory: memory(config.limits.memory),
-        mark: host.then_some(OWN_MARK),
+        mark,
         forward: !host && link.path != Path::Terminate,
         kernel: if link.path == Path::Kernel {
             divert.lans
@@ -69,8 +74,13 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
             Vec::new()
         },
     };
-    match Gate::start(queues, &plan, &snapshot, reporter) {
-        Ok(gate) => Ok(Running { gate, installed }),
+    match Gate::start(queues, &plan, (snapshot, exits), reporter) {
+        Ok(gate) => Ok(Running {
+            gate,
+            installed,
+            profiles: config.exits.clone(),
+            mark,
+        }),
         Err(error) => {
             installed.undo()?;
             Err(error)
@@ -82,6 +92,15 @@ impl Running {
     /// Tells the gate while it runs.
     pub fn handle(&self) -> Handle {
         self.gate.handle()
+    }
+
+    /// Judges by something else from now on, live flows too.
+    ///
+    /// # Errors
+    /// If this machine cannot use an exit of it; then everything stays as it is.
+    pub fn replace(&self, snapshot: Arc<Snapshot>) -> Result<()> {
+        let exits = Exits::new(&snapshot.policy, &self.profiles, self.mark)?;
+        self.gate.replace(snapshot, exits)
     }
 
     /// Ends all flows and takes everything back.
@@ -119,11 +138,8 @@ async fn attend(running: &Running, load: Load<'_>) -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => match load() {
-                Ok(snapshot) => {
-                    handle.replace(&snapshot);
-                    eprintln!("cordon: the policy is loaded anew; live flows are judged again");
-                }
+            _ = hangup.recv() => match load().and_then(|snapshot| running.replace(snapshot)) {
+                Ok(()) => eprintln!("cordon: the policy is loaded anew; live flows are judged again"),
                 Err(error) => eprintln!("cordon: the old policy stays: {error:#}"),
             },
             _ = pulse.tick() => {

@@ -2,6 +2,7 @@
 
 use super::gate::{Gate, Plan, default_shards, descriptors, memory};
 use crate::config::Bounds;
+use crate::exit::{Exits, Profiles};
 use crate::gateway::Snapshot;
 use crate::kernel::namespace::Inside;
 use crate::report::Reporter;
@@ -28,9 +29,10 @@ const OURS: [IpAddr; 2] = [
 pub fn exec(
     program: &OsStr,
     arguments: &[OsString],
-    snapshot: Arc<Snapshot>,
+    (snapshot, profiles): (Arc<Snapshot>, &Profiles),
     reporter: Reporter,
 ) -> Result<(u8, Reporter)> {
+    let exits = Exits::new(&snapshot.policy, profiles, None)?;
     let bounds = Bounds::default();
     let mut inside = Inside::new("cordon0", MTU)
         .queues(default_shards())
@@ -50,7 +52,7 @@ pub fn exec(
         forward: false,
         kernel: Vec::new(),
     };
-    let gate = Gate::start(queues, &plan, &snapshot, reporter)?;
+    let gate = Gate::start(queues, &plan, (snapshot, exits), reporter)?;
     let status = running.wait()?;
     Ok((status, gate.finish()?))
 }

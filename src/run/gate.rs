@@ -2,8 +2,8 @@
 
 use super::Clock;
 use super::shard::{self, Control, Kernel, Shard};
-use crate::exit::Direct;
-use crate::gateway::{Event, Gateway, Limits, Settings, Shared, Snapshot};
+use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Ways};
+use crate::gateway::{Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot};
 use crate::kernel::fastpath::Fastpath;
 use crate::link::{Offloads, Rings, Tun};
 use crate::report::Reporter;
@@ -12,8 +12,8 @@ use anyhow::{Context, Result, anyhow};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const KERNEL_IDLE: Duration = Duration::from_secs(300);
 const NAMES: usize = 16_384;
 /// Flows of each family that the kernel may forward at once.
 const KERNEL_FLOWS: u32 = 65_536;
+/// How long a gate waits for the first word of its exits before it opens.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// Bytes of each ring of a terminated connection. Larger rings gain nothing on a local link.
 const RING: usize = 1 << 20;
 
@@ -52,6 +54,11 @@ pub struct Plan {
 /// A running gate. Dropping it without [`stop`](Self::stop) leaves it running.
 pub struct Gate {
     handle: Handle,
+    own: Direct,
+    events: SyncSender<(Event, u64)>,
+    clock: Clock,
+    /// Looks after the exits, once there were any.
+    exits: Mutex<Option<Service>>,
     shards: Vec<JoinHandle<Result<()>>>,
     reporter: JoinHandle<Reporter>,
 }
@@ -64,7 +71,7 @@ impl Gate {
     pub fn start(
         queues: Vec<Tun>,
         plan: &Plan,
-        snapshot: &Arc<Snapshot>,
+        (snapshot, exits): (Arc<Snapshot>, Exits),
         reporter: Reporter,
     ) -> Result<Self> {
         let (clock, kernel) = (Clock::new(), plan.open_kernel());
@@ -72,39 +79,68 @@ impl Gate {
         let shared = Arc::new(Shared::new(NAMES, seed()));
         let (sender, events) = sync_channel(EVENTS);
         let count = queues.len().max(1);
+        let own = Direct {
+            mark: plan.mark,
+            merge: queues.iter().all(|tun| tun.offloads().uso),
+            ..Direct::default()
+        };
+        let prepared = Prepared::new(own.clone(), exits, Arc::clone(&snapshot));
         let (mut shards, mut handles) = (Vec::new(), Vec::new());
         for (index, tun) in queues.into_iter().enumerate() {
-            let offloads = tun.offloads();
-            let settings = plan.settings(index, count, offloads, kernel.is_some());
-            let rings = Box::new(Rings::new()?);
-            let shared = Arc::clone(&shared);
+            let settings = plan.settings(index, count, tun.offloads(), kernel.is_some());
             let gateway = Gateway::new(
                 settings,
-                Arc::clone(snapshot),
-                shared,
-                rings,
+                Arc::clone(&snapshot),
+                Arc::clone(&shared),
+                Box::new(Rings::new()?),
                 seed(),
                 clock.now(),
             );
-            let exit = Direct {
-                mark: plan.mark,
-                merge: offloads.uso,
-            };
             let told = (kernel.clone(), sender.clone());
-            let (shard, handle) = Shard::new(gateway, tun, exit, clock, told)?;
+            let (shard, handle) = Shard::new(gateway, tun, prepared.ways(), clock, told)?;
             handles.push(handle);
             shards.push((index, shard));
         }
         let reporter = thread("reporter".into(), move || report(reporter, &events))?;
-        let shards = shards
+        let mut gate = Self {
+            handle: Handle(handles),
+            own,
+            events: sender,
+            clock,
+            exits: Mutex::default(),
+            shards: Vec::new(),
+            reporter,
+        };
+        if !prepared.is_empty() {
+            let service = prepared.start(gate.publish())?;
+            // The first flows would only find out that nobody has looked yet.
+            service.settle(FIRST_LOOK);
+            *gate.service() = Some(service);
+        }
+        gate.shards = shards
             .into_iter()
             .map(|(index, shard)| thread(format!("shard {index}"), move || shard.run()))
             .collect::<Result<_>>()?;
-        Ok(Self {
-            handle: Handle(handles),
-            shards,
-            reporter,
-        })
+        Ok(gate)
+    }
+
+    /// Judges by something else from now on, and leaves by its exits.
+    ///
+    /// # Errors
+    /// If the kernel gives no thread to look after the exits; then everything stays as it is.
+    pub fn replace(&self, snapshot: Arc<Snapshot>, exits: Exits) -> Result<()> {
+        let mut service = self.service();
+        if let Some(service) = &*service {
+            service.load(exits, snapshot);
+            return Ok(());
+        }
+        let prepared = Prepared::new(self.own.clone(), exits, Arc::clone(&snapshot));
+        let ways = prepared.ways();
+        if !prepared.is_empty() {
+            *service = Some(prepared.start(self.publish())?);
+        }
+        self.handle.replace(&snapshot, &ways);
+        Ok(())
     }
 
     /// Tells the gate while it runs.
@@ -122,8 +158,7 @@ impl Gate {
     /// # Errors
     /// If the gate had broken before.
     pub fn stop(self) -> Result<Reporter> {
-        self.handle.tell(|| Control::Stop);
-        self.join()
+        self.end(|| Control::Stop)
     }
 
     /// Ends the gate when what the inside had sent is carried to its end, within a few seconds; what was reported.
@@ -131,11 +166,11 @@ impl Gate {
     /// # Errors
     /// If the gate had broken before.
     pub fn finish(self) -> Result<Reporter> {
-        self.handle.tell(|| Control::Finish);
-        self.join()
+        self.end(|| Control::Finish)
     }
 
-    fn join(self) -> Result<Reporter> {
+    fn end(self, how: impl Fn() -> Control) -> Result<Reporter> {
+        self.handle.tell(how);
         let mut outcome = Ok(());
         for shard in self.shards {
             let ended = shard
@@ -143,11 +178,37 @@ impl Gate {
                 .map_err(|_| anyhow!("a thread of the gate panicked"))?;
             outcome = outcome.and(ended);
         }
+        // What was about to end may have needed the exits.
+        let service = self
+            .exits
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let unkept = service.map_or(Ok(()), Service::stop);
+        drop(self.events);
         let reporter = self
             .reporter
             .join()
             .map_err(|_| anyhow!("the reporter's thread panicked"))?;
-        outcome.map(|()| reporter)
+        outcome.and(unkept).map(|()| reporter)
+    }
+
+    fn service(&self) -> MutexGuard<'_, Option<Service>> {
+        self.exits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the shards, and the reporter, what is found of the exits.
+    fn publish(&self) -> Publish {
+        let (handle, events, clock) = (self.handle.clone(), self.events.clone(), self.clock);
+        Box::new(move |finding| match finding {
+            Finding::Replaced(snapshot, ways) => handle.replace(&snapshot, &ways),
+            Finding::Changed(ways) => handle.tell(|| Control::Exits(Arc::clone(&ways))),
+            Finding::Turned { exit, up, why } => {
+                let at = clock.now();
+                let change = ExitChange { exit, at, up, why };
+                // A reporter that lags behind hears of the next change.
+                let _ = events.try_send((Event::Exit(Box::new(change)), 0));
+            }
+        })
     }
 }
 
@@ -156,14 +217,14 @@ impl Gate {
 pub struct Handle(Vec<shard::Handle>);
 
 impl Handle {
-    /// Judge by something else from now on; live flows too.
-    pub fn replace(&self, snapshot: &Arc<Snapshot>) {
-        self.tell(|| Control::Replace(Arc::clone(snapshot)));
-    }
-
     /// The hardware addresses of clients.
     pub fn neighbours(&self, neighbours: &HashMap<IpAddr, [u8; 6]>) {
         self.tell(|| Control::Neighbours(neighbours.clone()));
+    }
+
+    /// Judge by something else from now on, live flows too, and leave by its exits.
+    fn replace(&self, snapshot: &Arc<Snapshot>, ways: &Arc<Ways>) {
+        self.tell(|| Control::Replace(Arc::clone(snapshot), Arc::clone(ways)));
     }
 
     fn tell(&self, control: impl Fn() -> Control) {

@@ -10,7 +10,9 @@ mod daemon;
 pub mod demo;
 mod exec;
 mod gate;
+mod mapped;
 mod shard;
+mod upstream;
 
 pub use clock::Clock;
 pub use daemon::{Load, Running, run, start};

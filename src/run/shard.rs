@@ -1,34 +1,30 @@
 //! One thread's loop: a link, a gateway and its sockets, run to completion.
 
 use super::Clock;
-use crate::exit::{self, Burst, Datagrams, Direct, Echo, Target};
+use super::mapped::{Mapped, Tokens};
+use super::upstream::{BYTES_A_TURN, Upstream};
+use crate::exit::{self, Burst, Target, Ways};
 use crate::flow::{FlowId, FlowKey};
-use crate::gateway::{
-    Answer, Datagram, Event, Fate, Gateway, MappingId, Order, Outgoing, Snapshot,
-};
+use crate::gateway::{Answer, Datagram, Event, Fate, Gateway, Order, Snapshot};
 use crate::kernel::fastpath::Fastpath;
 use crate::link::Tun;
-use crate::packet::{Offload, offload, protocol};
+use crate::packet::build::Unreachable;
+use crate::packet::{Offload, offload};
 use crate::policy::Permit;
 use crate::time::Time;
 use anyhow::{Context, Result};
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Packets read from the link before everything else gets its turn.
 const PACKETS_A_TURN: usize = 64;
-/// Bytes moved for one flow before the others get their turn.
-const BYTES_A_TURN: usize = 1 << 20;
-/// Bytes asked of a socket in one read.
-const CHUNK: usize = 256 << 10;
 /// The longest sleep, so that the wall clock is told.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -40,8 +36,10 @@ const CONTROL: Token = Token(1);
 
 /// What a shard can be told while it runs.
 pub(super) enum Control {
-    /// Judge by something else from now on.
-    Replace(Arc<Snapshot>),
+    /// Judge by something else from now on, and leave by its exits.
+    Replace(Arc<Snapshot>, Arc<Ways>),
+    /// The exits of what flows are judged by have changed.
+    Exits(Arc<Ways>),
     /// The hardware addresses of clients.
     Neighbours(HashMap<IpAddr, [u8; 6]>),
     /// End all flows and return.
@@ -64,7 +62,7 @@ pub(super) type Kernel = Arc<Mutex<Fastpath>>;
 pub(super) struct Shard {
     gateway: Gateway,
     tun: Tun,
-    exit: Direct,
+    ways: Arc<Ways>,
     clock: Clock,
     poll: Poll,
     control: Receiver<Control>,
@@ -85,30 +83,6 @@ pub(super) struct Shard {
     scratch: Vec<u8>,
 }
 
-/// The connection of a flow to the outside.
-struct Upstream {
-    flow: FlowId,
-    socket: TcpStream,
-    connected: bool,
-    readable: bool,
-    writable: bool,
-    /// The outside closed its writing half: a short read is not the end before it returned zero.
-    closing: bool,
-    done: bool,
-    shut: bool,
-}
-
-/// The socket of a mapping.
-struct Mapped {
-    mapping: MappingId,
-    socket: MappedSocket,
-}
-
-enum MappedSocket {
-    Datagrams(Datagrams),
-    Echo(Echo),
-}
-
 impl Handle {
     /// Tells the shard; nothing happens if it has ended.
     pub(super) fn send(&self, control: Control) {
@@ -120,14 +94,14 @@ impl Handle {
 }
 
 impl Shard {
-    /// A shard between `tun` and `exit`; events go to `events` as long as there is room.
+    /// A shard between `tun` and the ways out; events go to `events` as long as there is room.
     ///
     /// # Errors
     /// If the kernel gives no poll descriptor.
     pub(super) fn new(
         gateway: Gateway,
         tun: Tun,
-        exit: Direct,
+        ways: Arc<Ways>,
         clock: Clock,
         (kernel, events): (Option<Kernel>, SyncSender<(Event, u64)>),
     ) -> Result<(Self, Handle)> {
@@ -142,7 +116,7 @@ impl Shard {
         let shard = Self {
             gateway,
             tun,
-            exit,
+            ways,
             clock,
             poll,
             control,
@@ -219,7 +193,7 @@ impl Shard {
     /// Bytes that clients have sent wait to be written.
     fn owes(&self) -> bool {
         let open = self.streams.0.iter().flatten();
-        open.filter(|upstream| upstream.connected && !upstream.shut)
+        open.filter(|upstream| upstream.takes_more())
             .any(|upstream| self.gateway.owes(upstream.flow))
     }
 
@@ -232,7 +206,7 @@ impl Shard {
     fn obey(&mut self, now: Time) -> bool {
         while let Ok(control) = self.control.try_recv() {
             match control {
-                Control::Replace(snapshot) => {
+                Control::Replace(snapshot, ways) => {
                     // What the kernel forwards comes back first, so that it is judged again.
                     if let Some(kernel) = &self.kernel
                         && let Err(error) = locked(kernel).clear()
@@ -240,7 +214,9 @@ impl Shard {
                         tracing::warn!(%error, "flows cannot be taken back from the kernel");
                     }
                     self.gateway.replace(snapshot, now);
+                    self.use_ways(ways, now);
                 }
+                Control::Exits(ways) => self.use_ways(ways, now),
                 Control::Neighbours(neighbours) => self.gateway.set_neighbours(neighbours),
                 Control::Stop => {
                     self.stop(now);
@@ -250,6 +226,11 @@ impl Shard {
             }
         }
         true
+    }
+
+    fn use_ways(&mut self, ways: Arc<Ways>, now: Time) {
+        self.gateway.set_exits(ways.states(), now);
+        self.ways = ways;
     }
 
     /// Reads packets of the inside; true if there may be more.
@@ -308,13 +289,9 @@ impl Shard {
         match order {
             Order::Dial { flow, permit } => self.dial(flow, &permit, now),
             Order::Hangup { flow, reset } => {
-                if let Some(upstream) = self.streams.take_if(flow.index(), |up| up.flow == flow) {
-                    if reset {
-                        // A close with bytes unsent and a zero linger time is a RST (tcp(7)).
-                        let _ = socket2::SockRef::from(&upstream.socket)
-                            .set_linger(Some(Duration::ZERO));
-                    }
-                    drop(upstream);
+                let upstream = self.streams.take_if(flow.index(), |up| up.flow == flow);
+                if let Some(upstream) = upstream.filter(|_| reset) {
+                    upstream.reset();
                 }
             }
             Order::Leave { flow, key } => self.leave(flow, key),
@@ -358,63 +335,65 @@ impl Shard {
     }
 
     fn dial(&mut self, flow: FlowId, permit: &Permit, now: Time) {
-        let index = flow.index();
-        let dialed = self.exit.dial(permit).and_then(|mut socket| {
+        let name = self.gateway.sole_name(flow, now);
+        let dialed = self.ways.dial(permit, name.as_deref()).and_then(|stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll
-                .registry()
-                .register(&mut socket, stream_token(index), interest)?;
-            Ok(socket)
+            let token = Kind::Stream.token(flow.index());
+            let registered = self.poll.registry().register(
+                &mut SourceFd(&stream.as_fd().as_raw_fd()),
+                token,
+                interest,
+            );
+            registered.map_err(|error| exit::failure(&error))?;
+            Ok(stream)
         });
         match dialed {
-            Ok(socket) => {
-                self.streams.put(
-                    index,
-                    Upstream {
-                        flow,
-                        socket,
-                        connected: false,
-                        readable: false,
-                        writable: false,
-                        closing: false,
-                        done: false,
-                        shut: false,
-                    },
-                );
+            Ok(stream) => {
+                let upstream = Upstream::new(flow, stream, self.ways.watch(permit));
+                self.streams.put(flow.index(), upstream);
             }
-            Err(error) => self.gateway.failed(flow, exit::failure(&error), now),
+            Err(failure) => self.gateway.failed(flow, failure, now),
         }
     }
 
     /// A socket has something to say.
     fn ready(&mut self, token: Token, event: &mio::event::Event, now: Time) {
-        let index = (token.0 - 2) / 2;
-        if token.0 % 2 == 1 {
-            self.receive(index, event.is_error(), now);
-            return;
+        let (kind, index) = Kind::of(token);
+        match kind {
+            Kind::Stream => self.stream_ready(index, event, now),
+            Kind::Socket => self.receive(index, event.is_error(), now),
+            Kind::Control => self.control_ready(index, now),
         }
+    }
+
+    fn stream_ready(&mut self, index: usize, event: &mio::event::Event, now: Time) {
         let Some(upstream) = self.streams.get(index) else {
             return;
         };
-        upstream.readable |= event.is_readable();
-        upstream.writable |= event.is_writable();
-        upstream.closing |= event.is_read_closed() || event.is_error();
+        upstream.note(event);
         let flow = upstream.flow;
-        if upstream.connected || !(event.is_writable() || event.is_error()) {
+        if upstream.connected {
             self.pump(flow, now);
             return;
         }
-        match upstream.socket.take_error() {
-            // Writable without a peer: the answer is still to come.
-            Ok(None) if upstream.socket.peer_addr().is_err() => {}
-            Ok(None) => {
-                upstream.connected = true;
-                self.gateway.connected(flow, now);
-            }
-            Ok(Some(error)) | Err(error) => {
+        match upstream.advance() {
+            Ok(false) => {}
+            Ok(true) => self.gateway.connected(flow, now),
+            Err(failure) => {
                 self.streams.take_if(index, |_| true);
-                self.gateway.failed(flow, exit::failure(&error), now);
+                self.gateway.failed(flow, failure, now);
             }
+        }
+    }
+
+    /// The connection to a proxy that relays the datagrams of a mapping has something to say.
+    fn control_ready(&mut self, index: usize, now: Time) {
+        let snapshot = Arc::clone(self.gateway.snapshot());
+        let registry = (self.poll.registry(), tokens(index));
+        if let Some(mapped) = self.sockets.get(index)
+            && let Err(failure) = mapped.advance(&snapshot, registry, now)
+        {
+            self.gateway.exit_failed(mapped.mapping, failure, now);
         }
     }
 
@@ -455,17 +434,26 @@ impl Shard {
     }
 
     fn send(&mut self, datagram: &Datagram, packet: &[u8], now: Time) {
-        let (index, to) = (datagram.mapping.index(), datagram.permit.destination());
-        if self
-            .sockets
-            .get(index)
-            .is_none_or(|mapped| mapped.mapping != datagram.mapping)
-            && let Err(error) = self.open(datagram)
-        {
-            let failure = exit::failure(&error);
-            self.gateway.mapping_failed(datagram.mapping, failure, now);
-            return;
+        let index = datagram.mapping.index();
+        let usable = self.sockets.get(index).is_some_and(|mapped| {
+            mapped.mapping == datagram.mapping && !mapped.is_worth_another_try(now)
+        });
+        if !usable {
+            let registry = (self.poll.registry(), tokens(index));
+            match Mapped::open(datagram, &self.ways, registry) {
+                Ok(mapped) => self.sockets.put(index, mapped),
+                Err(failure) => {
+                    self.gateway.mapping_failed(datagram.mapping, failure, now);
+                    return;
+                }
+            }
         }
+        let target = Target {
+            socket: index,
+            to: datagram.permit.destination(),
+            hop_limit: datagram.hop_limit,
+            dont_fragment: datagram.dont_fragment,
+        };
         let Self {
             gateway,
             sockets,
@@ -473,50 +461,18 @@ impl Shard {
             ..
         } = self;
         let payload = gateway.payload(datagram, packet);
-        match (
-            sockets.get(index).map(|mapped| &mut mapped.socket),
-            datagram.echo,
-        ) {
-            (Some(MappedSocket::Datagrams(_)), _) => {
-                let target = Target {
-                    socket: index,
-                    to,
-                    hop_limit: datagram.hop_limit,
-                    dont_fragment: datagram.dont_fragment,
-                };
-                if !burst.add(&target, payload, datagram.segment) {
-                    send_burst(burst, sockets);
-                    burst.add(&target, payload, datagram.segment);
-                }
-            }
-            (Some(MappedSocket::Echo(socket)), Some((_, sequence))) => {
-                // What the kernel does not take is lost, as on any link.
-                let _ = socket.send(payload, to.ip(), sequence, datagram.hop_limit);
-            }
-            (Some(MappedSocket::Echo(_)), None) | (None, _) => {}
-        }
-    }
-
-    fn open(&mut self, datagram: &Datagram) -> io::Result<()> {
-        let socket = if datagram.permit.protocol() == protocol::UDP {
-            MappedSocket::Datagrams(self.exit.datagrams(&datagram.permit)?)
-        } else {
-            MappedSocket::Echo(self.exit.echo(&datagram.permit)?)
+        let Some(mapped) = sockets.get(index) else {
+            return;
         };
-        let index = datagram.mapping.index();
-        self.poll.registry().register(
-            &mut SourceFd(&socket.as_raw_fd()),
-            socket_token(index),
-            Interest::READABLE,
-        )?;
-        self.sockets.put(
-            index,
-            Mapped {
-                mapping: datagram.mapping,
-                socket,
-            },
-        );
-        Ok(())
+        if mapped.bursts() {
+            mapped.used();
+            if !burst.add(&target, payload, datagram.segment) {
+                send_burst(burst, sockets);
+                burst.add(&target, payload, datagram.segment);
+            }
+        } else if !mapped.send(datagram, payload) {
+            gateway.unreachable(datagram.mapping, target.to, Unreachable::Host, None);
+        }
     }
 
     /// Hands answers of a mapping's socket to the gateway until there are no more.
@@ -533,17 +489,15 @@ impl Shard {
             return;
         };
         let mapping = mapped.mapping;
-        while let Some((from, mut answer)) = mapped.socket.receive(buffer, scratch) {
+        while let Some((from, mut answer)) = mapped.receive(buffer, scratch) {
             if let Some(start) = gateway.reply(mapping, from, &mut answer, now)
                 && let Some(packet) = answer.buffer.get(start..)
             {
                 write_one(tun, packet);
             }
         }
-        if error && let MappedSocket::Datagrams(socket) = &mapped.socket {
-            while let Some(problem) = socket.problem(scratch) {
-                gateway.unreachable(mapping, problem.to, problem.why, problem.offender);
-            }
+        if error {
+            mapped.problems(gateway, scratch);
         }
         write_out(gateway, tun);
     }
@@ -568,145 +522,12 @@ fn send_burst(burst: &mut Burst, sockets: &mut Slots<Mapped>) {
     let Some(target) = burst.target() else {
         return;
     };
-    match sockets.get(target.socket).map(|mapped| &mut mapped.socket) {
-        Some(MappedSocket::Datagrams(socket)) => {
+    match sockets.get(target.socket).and_then(Mapped::datagrams) {
+        Some(socket) => {
             let _ = burst.send(socket);
         }
-        Some(MappedSocket::Echo(_)) | None => burst.clear(),
+        None => burst.clear(),
     }
-}
-
-impl Upstream {
-    /// From the client to the outside; how many bytes.
-    fn push(&mut self, gateway: &mut Gateway, now: Time) -> usize {
-        let mut moved = 0;
-        while self.writable && moved < BYTES_A_TURN {
-            let (socket, writable) = (&mut self.socket, &mut self.writable);
-            let mut broken = None;
-            let outgoing = gateway.outgoing(self.flow, now, |bytes| match socket.write(bytes) {
-                Ok(written) => {
-                    *writable = written == bytes.len();
-                    written
-                }
-                Err(error) => {
-                    *writable = false;
-                    broken = (!is_temporary(&error)).then_some(error);
-                    0
-                }
-            });
-            if broken.is_some() {
-                gateway.upstream_reset(self.flow, now);
-                return moved;
-            }
-            match outgoing {
-                Outgoing::Taken(taken) => moved += taken,
-                Outgoing::Finished if !self.shut => {
-                    self.shut = true;
-                    // It fails only if the other end is gone, which the next read tells.
-                    let _ = self.socket.shutdown(Shutdown::Write);
-                    break;
-                }
-                Outgoing::Empty | Outgoing::Finished | Outgoing::Gone => break,
-            }
-        }
-        moved
-    }
-
-    /// From the outside to the client; how many bytes.
-    fn pull(&mut self, gateway: &mut Gateway, now: Time) -> usize {
-        if !self.readable || self.done {
-            return 0;
-        }
-        let (socket, readable, closing) = (&mut self.socket, &mut self.readable, self.closing);
-        let (mut ended, mut broken) = (false, false);
-        let put = gateway.incoming(self.flow, now, |room| {
-            let wanted = room.len().min(CHUNK);
-            let Some(room) = room.get_mut(..wanted) else {
-                return 0;
-            };
-            match socket.read(room) {
-                Ok(0) => {
-                    ended = true;
-                    0
-                }
-                Ok(read) => {
-                    // Edge-triggered: a short read means drained, unless the end is near and would be missed.
-                    *readable = read == wanted || closing;
-                    read
-                }
-                Err(error) => {
-                    *readable = false;
-                    broken = !is_temporary(&error);
-                    0
-                }
-            }
-        });
-        if ended {
-            self.done = true;
-            gateway.upstream_done(self.flow);
-        } else if broken {
-            gateway.upstream_reset(self.flow, now);
-        }
-        put.unwrap_or(0)
-    }
-}
-
-impl MappedSocket {
-    /// The next answer, with room for headers before it.
-    fn receive<'a>(
-        &self,
-        buffer: &'a mut [u8],
-        scratch: &mut [u8],
-    ) -> Option<(SocketAddr, Answer<'a>)> {
-        match self {
-            Self::Datagrams(socket) => {
-                let received = persist(|| socket.receive(room(buffer), scratch).map(Some))?;
-                let buffer = buffer.get_mut(..Answer::ROOM + received.len)?;
-                let answer = Answer {
-                    buffer,
-                    payload: Answer::ROOM,
-                    segment: received.segment,
-                    sequence: 0,
-                };
-                Some((received.from, answer))
-            }
-            Self::Echo(socket) => {
-                let reply = persist(|| socket.receive(room(buffer)))?;
-                let buffer = buffer.get_mut(..Answer::ROOM + reply.end)?;
-                let answer = Answer {
-                    buffer,
-                    payload: Answer::ROOM + reply.payload,
-                    segment: 0,
-                    sequence: reply.sequence,
-                };
-                Some((SocketAddr::new(reply.from, 0), answer))
-            }
-        }
-    }
-
-    fn as_raw_fd(&self) -> i32 {
-        match self {
-            Self::Datagrams(socket) => socket.as_raw_fd(),
-            Self::Echo(socket) => socket.as_raw_fd(),
-        }
-    }
-}
-
-fn room(buffer: &mut [u8]) -> &mut [u8] {
-    buffer.get_mut(Answer::ROOM..).unwrap_or_default()
-}
-
-/// Receives until there is something for us or nothing at all. An ICMP error that waits on the socket fails one call,
-/// whatever the call is; a raw socket shows others' messages too.
-fn persist<T>(mut receive: impl FnMut() -> io::Result<Option<T>>) -> Option<T> {
-    for _ in 0..PACKETS_A_TURN {
-        match receive() {
-            Ok(Some(received)) => return Some(received),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            Ok(None) | Err(_) => {}
-        }
-    }
-    None
 }
 
 fn write_out(gateway: &mut Gateway, tun: &Tun) {
@@ -727,19 +548,41 @@ fn write_one(tun: &Tun, packet: &[u8]) {
     }
 }
 
-fn is_temporary(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+/// What a token stands for, beside the link and the control channel.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// The connection of a flow.
+    Stream,
+    /// The socket of a mapping.
+    Socket,
+    /// The connection that keeps the relay of a mapping alive.
+    Control,
 }
 
-fn stream_token(index: usize) -> Token {
-    Token(2 + 2 * index)
+impl Kind {
+    const KINDS: usize = 3;
+    const FIRST: usize = 2;
+
+    fn token(self, index: usize) -> Token {
+        Token(Self::FIRST + Self::KINDS * index + self as usize)
+    }
+
+    fn of(token: Token) -> (Self, usize) {
+        let number = token.0.saturating_sub(Self::FIRST);
+        let kind = match number % Self::KINDS {
+            0 => Self::Stream,
+            1 => Self::Socket,
+            _ => Self::Control,
+        };
+        (kind, number / Self::KINDS)
+    }
 }
 
-fn socket_token(index: usize) -> Token {
-    Token(3 + 2 * index)
+fn tokens(index: usize) -> Tokens {
+    Tokens {
+        datagrams: Kind::Socket.token(index),
+        control: Kind::Control.token(index),
+    }
 }
 
 /// What belongs to the gateway's handles, by their index.

@@ -13,6 +13,7 @@ use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpListenEndpoint};
 use std::fmt;
+use std::net::SocketAddr;
 
 /// A dead client is asked whether it lives after this much silence …
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -134,11 +135,36 @@ impl Terminator {
             addr: Some(parsed.dst.into()),
             port: header.dport,
         };
-        if connection.socket_mut().listen(listen).is_err() {
+        let socket = connection.socket_mut();
+        socket.set_congestion_control(tcp::CongestionControl::None);
+        if socket.listen(listen).is_err() {
             self.recycle(connection);
             return None;
         }
         self.segment(&mut connection, syn, parsed, outbox, now);
+        self.emit(&mut connection, outbox, now);
+        Some(connection)
+    }
+
+    /// Begins a connection of our own; the peer is the client of what is said elsewhere here. `None` when the system has
+    /// no memory left, or it cannot be.
+    pub fn connect(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        outbox: &mut Outbox,
+        now: Time,
+    ) -> Option<Connection> {
+        let mut connection = self.spare.pop().or_else(|| self.build())?;
+        let socket = connection
+            .sockets
+            .get_mut::<tcp::Socket<'_>>(connection.handle);
+        // What lies between is no local link, but the internet.
+        socket.set_congestion_control(tcp::CongestionControl::Cubic);
+        if socket.connect(self.interface.context(), to, from).is_err() {
+            self.recycle(connection);
+            return None;
+        }
         self.emit(&mut connection, outbox, now);
         Some(connection)
     }

@@ -31,6 +31,10 @@ fn the_demo_proves_that_nothing_leaked_and_that_something_could() {
         );
         assert_eq!(last["with"]["api_calls"], 3);
         assert!(last["without"]["identifying"].as_u64().unwrap() > 5);
+        assert_eq!(last["by_exit"]["audio_by_edge"], 50, "{last}");
+        assert_eq!(last["by_exit"]["identifying"], 0);
+        assert_eq!(last["by_exit"]["forbidden"], 0);
+        assert!(last["edge_packets_by_exit"].as_u64().unwrap() >= 50);
         let kinds: Vec<&str> = lines
             .iter()
             .filter_map(|line| line["type"].as_str())

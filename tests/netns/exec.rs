@@ -1,5 +1,6 @@
 //! `cordon exec`, as a user runs it: real programs, real kernel, servers with real-world addresses.
 
+use crate::abroad::said;
 use crate::harness::{cordon, in_lab, peer};
 use crate::servers;
 use crate::traffic;
@@ -75,16 +76,6 @@ impl Net {
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
         output
     }
-}
-
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!(
-        "{}\n{}{}",
-        output.status,
-        text(&output.stdout),
-        text(&output.stderr)
-    )
 }
 
 fn policy(directory: &Path, text: &str) -> String {

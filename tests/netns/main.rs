@@ -18,11 +18,13 @@
     reason = "helpers of tests may fail the test"
 )]
 
+mod abroad;
 mod cable;
 mod demo;
 mod divert;
 mod doctor;
 mod exec;
+mod exits;
 mod fastpath;
 mod gate;
 mod harness;
@@ -32,3 +34,4 @@ mod layer;
 mod servers;
 mod traffic;
 mod tun;
+mod wireguard;

@@ -5,7 +5,11 @@
     clippy::disallowed_types,
     reason = "it is about sockets"
 )]
-#![allow(clippy::print_stdout, reason = "that is how it answers")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "that is how it answers, and it may fail loudly"
+)]
 
 #[path = "traffic.rs"]
 mod traffic;
@@ -25,6 +29,8 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["up", to, bytes] => number(bytes).and_then(|bytes| up(to, bytes)),
         ["down", to, bytes] => number(bytes).and_then(|bytes| down(to, bytes)),
+        ["put", to, bytes] => number(bytes).and_then(|bytes| put(to, bytes)),
+        ["get", to, bytes] => number(bytes).and_then(|bytes| get(to, bytes)),
         ["both", to, bytes] => number(bytes).and_then(|bytes| both(to, bytes)),
         ["udp", to, count, size] => {
             number(count).and_then(|n| number(size).and_then(|size| udp(to, n, size)))
@@ -36,11 +42,20 @@ fn main() -> ExitCode {
             to,
             &[ErrorKind::HostUnreachable, ErrorKind::PermissionDenied],
         ),
+        ["prohibited-udp", to] => refused_datagram(to),
+        ["unreachable", to, count] => number(count).and_then(|count| {
+            (0..count).try_for_each(|_| {
+                std::thread::sleep(Duration::from_millis(200));
+                fails_with(to, &REFUSALS)
+            })
+        }),
+        ["eventually", to] => eventually(to),
+        ["outage", to] => outage(to),
+        ["ping", to, count] => number(count).and_then(|count| ping(to, count)),
+        ["call", to, seconds] => number(seconds).and_then(|seconds| call(to, seconds)),
         ["send", to, text] => send(to, text),
         ["flood", to, seconds] => number(seconds).and_then(|seconds| flood(to, seconds)),
-        _ => {
-            Err("usage: up|down|both|udp|slow|many|refused|prohibited|send|flood ADDRESS …".into())
-        }
+        _ => Err("usage: up|down|put|get|both|udp|slow|many|refused|prohibited|prohibited-udp|ping|unreachable|eventually|outage|call|send|flood ADDRESS …".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,6 +93,27 @@ fn down(to: &str, bytes: u64) -> Outcome {
     let mut stream = connect(to)?;
     Bulk::down(bytes).announce(&mut stream)?;
     stream.shutdown(std::net::Shutdown::Write)?;
+    let (count, heard) = traffic::receive(&mut stream)?;
+    if count != bytes {
+        return Err(format!("{count} bytes came of {bytes}").into());
+    }
+    same(heard.as_ref(), &traffic::digest(bytes))
+}
+
+/// Sends bytes and no FIN: some proxies close both ways when one is done.
+fn put(to: &str, bytes: u64) -> Outcome {
+    let mut stream = connect(to)?;
+    Bulk::up(bytes).counted().announce(&mut stream)?;
+    let sent = traffic::send(&mut stream, bytes)?;
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard)?;
+    same(&heard, &sent)
+}
+
+/// Receives bytes and sends no FIN before.
+fn get(to: &str, bytes: u64) -> Outcome {
+    let mut stream = connect(to)?;
+    Bulk::down(bytes).announce(&mut stream)?;
     let (count, heard) = traffic::receive(&mut stream)?;
     if count != bytes {
         return Err(format!("{count} bytes came of {bytes}").into());
@@ -171,6 +207,133 @@ fn fails_with(to: &str, kinds: &[ErrorKind]) -> Outcome {
             Err(format!("{error} ({:?}) after {:?}", error.kind(), began.elapsed()).into())
         }
     }
+}
+
+/// Sends echo requests and wants each back.
+fn ping(to: &str, count: u64) -> Outcome {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let to = SocketAddr::new(to.parse()?, 0);
+    let (domain, protocol, kind) = match to.is_ipv4() {
+        true => (Domain::IPV4, Protocol::ICMPV4, 8),
+        false => (Domain::IPV6, Protocol::ICMPV6, 128),
+    };
+    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    for number in 0..u8::try_from(count)? {
+        let mut request = [kind, 0, 0, 0, 0x12, 0x34, 0, number, b'c', b'o', b'r', b'd'];
+        // The kernel does it for IPv6 only.
+        let sum: u32 = request
+            .chunks(2)
+            .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]))
+            .sum();
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        request[2..4].copy_from_slice(&sum.to_be_bytes());
+        socket.send_to(&request, &to.into())?;
+        let mut buffer = [0; 2000];
+        loop {
+            let len = (&socket).read(&mut buffer)?;
+            let reply = if to.is_ipv4() {
+                &buffer[20..len]
+            } else {
+                &buffer[..len]
+            };
+            let wanted = if to.is_ipv4() { 0 } else { 129 };
+            if reply.first() == Some(&wanted) && reply[4..] == request[4..] {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How a connection may fail whose exit does not carry it.
+const REFUSALS: [ErrorKind; 5] = [
+    ErrorKind::ConnectionRefused,
+    ErrorKind::ConnectionReset,
+    ErrorKind::HostUnreachable,
+    ErrorKind::NetworkUnreachable,
+    ErrorKind::PermissionDenied,
+];
+
+/// Expects that a datagram is refused, at once.
+fn refused_datagram(to: &str) -> Outcome {
+    let to: SocketAddr = to.parse()?;
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.send(b"anybody")?;
+    match socket.recv(&mut [0; 100]) {
+        Ok(_) => Err("it was answered".into()),
+        Err(error) if REFUSALS.contains(&error.kind()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Loads a little as soon as that works; each failure must come at once.
+fn eventually(to: &str) -> Outcome {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match get(to, 1000) {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > until => return Err(error),
+            Err(_) => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    }
+}
+
+/// Loads until that breaks, at once; is then refused, at once; and goes on as soon as it can.
+fn outage(to: &str) -> Outcome {
+    let mut stream = connect(to)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Bulk::down(u64::MAX).announce(&mut stream)?;
+    let mut buffer = vec![0; 1 << 20];
+    stream.read_exact(&mut buffer)?;
+    println!("running");
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err("nobody said that it had ended".into());
+            }
+            Err(_) => break,
+        }
+    }
+    println!("ended");
+    fails_with(to, &REFUSALS)?;
+    println!("refused");
+    eventually(to)?;
+    println!("back");
+    Ok(())
+}
+
+/// Sends a datagram every twenty milliseconds and has all of them echoed; tells the longest silence.
+fn call(to: &str, seconds: u64) -> Outcome {
+    let to: SocketAddr = to.parse()?;
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let (mut heard, mut longest) = (None::<Instant>, Duration::ZERO);
+    let mut buffer = [0; 2000];
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < until {
+        // A refusal while the way changes is no end of the call.
+        let _ = socket.send(&[42; 200]);
+        let began = Instant::now();
+        if socket.recv(&mut buffer).is_ok() {
+            match heard {
+                None => println!("running"),
+                Some(before) => longest = longest.max(before.elapsed()),
+            }
+            heard = Some(Instant::now());
+        }
+        std::thread::sleep(Duration::from_millis(20).saturating_sub(began.elapsed()));
+    }
+    let silent = heard.ok_or("no answer ever came")?.elapsed();
+    println!("gap {}", longest.max(silent).as_millis());
+    Ok(())
 }
 
 /// Sends one datagram and does not wait for anything.

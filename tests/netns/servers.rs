@@ -22,7 +22,12 @@ pub(crate) fn bulk(at: &str) {
 fn answer(stream: &mut TcpStream) -> std::io::Result<()> {
     let bulk = Bulk::read(stream)?;
     if bulk.to_server {
-        let (_, digest) = traffic::receive(stream)?;
+        let limit = if bulk.to_the_end {
+            u64::MAX
+        } else {
+            bulk.bytes
+        };
+        let (_, digest) = traffic::receive_up_to(stream, limit)?;
         stream.write_all(digest.as_ref())
     } else {
         traffic::send(stream, bulk.bytes).map(|_| ())

@@ -16,6 +16,8 @@ const CHUNK: usize = 128 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bulk {
     pub(crate) to_server: bool,
+    /// The sender's FIN is its end; otherwise the number of bytes is.
+    pub(crate) to_the_end: bool,
     pub(crate) bytes: u64,
 }
 
@@ -23,6 +25,7 @@ impl Bulk {
     pub(crate) fn up(bytes: u64) -> Self {
         Self {
             to_server: true,
+            to_the_end: true,
             bytes,
         }
     }
@@ -30,13 +33,21 @@ impl Bulk {
     pub(crate) fn down(bytes: u64) -> Self {
         Self {
             to_server: false,
+            to_the_end: true,
             bytes,
+        }
+    }
+
+    pub(crate) fn counted(self) -> Self {
+        Self {
+            to_the_end: false,
+            ..self
         }
     }
 
     pub(crate) fn announce(self, to: &mut impl Write) -> io::Result<()> {
         let mut message = [0; 9];
-        message[0] = u8::from(self.to_server);
+        message[0] = u8::from(self.to_server) | u8::from(self.to_the_end) << 1;
         message[1..].copy_from_slice(&self.bytes.to_be_bytes());
         to.write_all(&message)
     }
@@ -46,7 +57,8 @@ impl Bulk {
         from.read_exact(&mut message)?;
         let [to_server, bytes @ ..] = message;
         Ok(Self {
-            to_server: to_server == 1,
+            to_server: to_server & 1 != 0,
+            to_the_end: to_server & 2 != 0,
             bytes: u64::from_be_bytes(bytes),
         })
     }

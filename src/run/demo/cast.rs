@@ -25,6 +25,8 @@ pub(super) enum Role {
     Edge,
     /// A relay for audio that somebody else runs.
     Relay,
+    /// The user's own exit, in a jurisdiction of the user's choice.
+    Exit,
 }
 
 /// A server.
@@ -59,6 +61,7 @@ impl Role {
             Self::BuiltIn => "built-in address",
             Self::Edge => "audio edge",
             Self::Relay => "audio relay",
+            Self::Exit => "exit",
         }
     }
 }
@@ -80,7 +83,7 @@ const fn server(
 }
 
 /// All of them.
-pub(super) const SERVERS: [Server; 15] = [
+pub(super) const SERVERS: [Server; 16] = [
     server(Role::Resolver, "9.9.9.9", 53, None, false),
     server(
         Role::Api,
@@ -114,6 +117,7 @@ pub(super) const SERVERS: [Server; 15] = [
     server(Role::BuiltIn, "120.92.118.34", 8000, None, true),
     server(Role::Edge, "103.153.24.10", 25_000, None, true),
     server(Role::Relay, "88.198.55.11", 4000, None, false),
+    server(Role::Exit, "5.9.0.1", 1080, None, false),
 ];
 
 /// Those of one role.

@@ -3,6 +3,7 @@
 
 mod app;
 mod cast;
+mod exit;
 mod proof;
 mod servers;
 
@@ -12,6 +13,7 @@ use crate::kernel::namespace::lab::{Host, Lab, Observer};
 use crate::report::Reporter;
 use anyhow::{Context, Result};
 use app::Outcome;
+use cast::Role;
 use proof::Proof;
 use serde_json::{Value, json};
 use std::fmt::{self, Write as _};
@@ -22,6 +24,12 @@ use std::time::Duration;
 pub const POLICY: (&str, &str) = (
     "clubhouse-2021.toml",
     include_str!("../../../policies/clubhouse-2021.toml"),
+);
+
+/// The same, with the audio by an exit.
+pub const POLICY_BY_EXIT: (&str, &str) = (
+    "clubhouse-2021-exit.toml",
+    include_str!("../../../policies/clubhouse-2021-exit.toml"),
 );
 
 /// What the user declares: the account's number and the room's id.
@@ -38,17 +46,23 @@ pub struct Finale {
     without: Proof,
     /// … and with it.
     with: Proof,
+    /// … with it and the audio by an exit: what left the gateway, and how many packets of the exit's own reached the
+    /// operator's edge.
+    by_exit: Proof,
+    edge_by_exit: u64,
     app_without: Outcome,
     app_with: Outcome,
+    app_by_exit: Outcome,
 }
 
-/// Plays both acts; what came of them, and what the gate reported. To be called in a lab.
+/// Plays all acts: the second one by the first policy, the third one by the second; what came of them, and what the gate
+/// reported. To be called in a lab.
 ///
 /// # Errors
 /// If the kernel refuses a part of the stage.
 pub fn play(
     lab: &Lab,
-    snapshot: Arc<Snapshot>,
+    [snapshot, by_exit]: [Arc<Snapshot>; 2],
     reporter: Reporter,
     mut say: impl FnMut(&str),
 ) -> Result<(Finale, Reporter)> {
@@ -71,14 +85,31 @@ pub fn play(
     let running = stage
         .gateway
         .run(|| super::start(&config, snapshot, reporter))?;
-    let joined = stage.join();
+    let second = stage.join();
+    say(
+        "Act three: the same, and the audio goes to the operator by the user's own exit in Germany.",
+    );
+    let third = stage
+        .gateway
+        .run(|| running.replace(by_exit))
+        .and_then(|()| {
+            let behind = Observer::on(&stage.world, "exit")?;
+            // The gate has asked the exit whether it is there before the app wants it.
+            std::thread::sleep(Duration::from_secs(1));
+            let joined = stage.join()?;
+            Ok((joined, Proof::of(&behind.finish()?)))
+        });
     let reporter = stage.gateway.run(|| running.close())?;
-    let (with, app_with) = joined?;
+    let (with, app_with) = second?;
+    let ((by_exit, app_by_exit), behind) = third?;
     let finale = Finale {
         without,
         with,
+        by_exit,
+        edge_by_exit: behind.reached(Role::Edge),
         app_without,
         app_with,
+        app_by_exit,
     };
     Ok((finale, reporter))
 }
@@ -92,8 +123,8 @@ struct Stage {
 
 impl Stage {
     fn build(lab: &Lab) -> Result<Self> {
-        let (phone, gateway, world) =
-            (lab.host("phone")?, lab.host("gateway")?, lab.host("world")?);
+        let (phone, gateway) = (lab.host("phone")?, lab.host("gateway")?);
+        let (exit, world) = (lab.host("exit")?, lab.host("world")?);
         lab.wire((&phone, "wlan"), (&gateway, "lan"))?;
         lab.wire((&gateway, "wan"), (&world, "net"))?;
         for (host, link, address) in [
@@ -108,7 +139,14 @@ impl Stage {
         ] {
             host.address(link, address)?;
         }
+        lab.wire((&exit, "eth0"), (&world, "exit"))?;
+        world.address("exit", "5.9.0.254/24")?;
+        world.forward()?;
         for server in cast::SERVERS {
+            if server.role == Role::Exit {
+                exit.address("eth0", &format!("{}/24", server.address))?;
+                continue;
+            }
             let length = if server.address.contains(':') {
                 128
             } else {
@@ -124,6 +162,8 @@ impl Stage {
         world.route("192.168.7.0/24", "net", Some("203.0.113.1"))?;
         world.route("fd07::/64", "net", Some("fd77::1"))?;
         gateway.forward()?;
+        exit.default_route("eth0", "5.9.0.254")?;
+        exit.run(exit::start)?;
         world.run(servers::start)?;
         Ok(Self {
             phone,
@@ -145,12 +185,18 @@ impl Stage {
 impl Finale {
     /// Nothing leaked, and the stage was one on which something could.
     pub fn is_proof(&self) -> bool {
-        self.with.is_clean() && self.without.forbidden() > 0 && self.without.identifying() > 0
+        let audio = self.by_exit.reached(Role::Exit) > 0 && self.edge_by_exit > 0;
+        self.is_clean() && audio && self.without.forbidden() > 0 && self.without.identifying() > 0
     }
 
-    /// The app still does what its user wants.
+    /// Nothing left that must not, in either act.
+    fn is_clean(&self) -> bool {
+        self.with.is_clean() && self.by_exit.is_clean()
+    }
+
+    /// The app still does what its user wants: with the exit, what only the operator has, too.
     pub fn is_usable(&self) -> bool {
-        self.app_with.is_usable()
+        self.app_with.is_usable() && self.app_by_exit.is_usable() && self.app_by_exit.edge > 0
     }
 
     /// One object, as `--json` prints it last.
@@ -177,8 +223,9 @@ impl Finale {
             })
         };
         json!({
-            "type": "demo", "leaked": !self.with.is_clean(), "proof": self.is_proof(), "usable": self.is_usable(),
+            "type": "demo", "leaked": !self.is_clean(), "proof": self.is_proof(), "usable": self.is_usable(),
             "without": act(&self.without, &self.app_without), "with": act(&self.with, &self.app_with),
+            "by_exit": act(&self.by_exit, &self.app_by_exit), "edge_packets_by_exit": self.edge_by_exit,
             "servers": servers,
         })
     }
@@ -218,7 +265,16 @@ impl fmt::Display for Finale {
             "Behind Cordon the app made {api} of 3 API calls and heard {} audio frames.",
             edge.max(relay)
         )?;
-        let (forbidden, identifying) = (self.with.forbidden(), self.with.identifying());
+        writeln!(
+            f,
+            "With its exit it heard {} frames of the operator's edge, which saw {} packets of the exit and {} of the user.",
+            self.app_by_exit.edge,
+            self.edge_by_exit,
+            self.by_exit.reached(Role::Edge)
+        )?;
+        let sum = |count: fn(&Proof) -> u64| count(&self.with) + count(&self.by_exit);
+        let (forbidden, identifying) = (sum(Proof::forbidden), sum(Proof::identifying));
+        let (strangers, missed) = (sum(|proof| proof.strangers), sum(|proof| proof.missed));
         if self.is_proof() {
             writeln!(
                 f,
@@ -227,17 +283,16 @@ impl fmt::Display for Finale {
                 self.without.forbidden(),
                 self.without.identifying()
             )
-        } else if self.with.is_clean() {
+        } else if self.is_clean() {
             writeln!(
                 f,
-                "Nothing is proved: nothing could be seen without Cordon either."
+                "Nothing is proved: nothing could be seen without Cordon either, or the exit carried nothing."
             )
         } else {
             writeln!(
                 f,
-                "LEAK: the observer saw {forbidden} forbidden packets, {identifying} with an identifier, {} to \
-                 strangers; {} passed unseen.",
-                self.with.strangers, self.with.missed
+                "LEAK: the observer saw {forbidden} forbidden packets, {identifying} with an identifier, {strangers} to \
+                 strangers; {missed} passed unseen."
             )
         }
     }

@@ -1,8 +1,8 @@
 //! What the observer outside saw, judged apart from the gate: by addresses and bytes alone.
 
-use super::cast::{ROOM, SERVERS, Server, USER};
+use super::cast::{ROOM, Role, SERVERS, Server, USER};
 use crate::kernel::namespace::lab::Capture;
-use crate::packet::{Checksum, Parsed};
+use crate::packet::{Checksum, Parsed, protocol};
 use std::net::IpAddr;
 
 /// What reached one server.
@@ -36,6 +36,9 @@ impl Proof {
             let Ok(parsed) = Parsed::read(&frame.bytes, Checksum::Trust) else {
                 continue;
             };
+            if is_discovery(&parsed, &frame.bytes) {
+                continue;
+            }
             let identifying = needles.iter().any(|needle| contains(&frame.bytes, needle));
             let to = servers
                 .iter_mut()
@@ -61,6 +64,15 @@ impl Proof {
         self.servers
             .iter()
             .filter(|(server, _)| server.forbidden)
+            .map(|(_, reached)| reached.packets)
+            .sum()
+    }
+
+    /// Packets that reached servers of one role.
+    pub(super) fn reached(&self, role: Role) -> u64 {
+        self.servers
+            .iter()
+            .filter(|(server, _)| server.role == role)
             .map(|(_, reached)| reached.packets)
             .sum()
     }
@@ -103,6 +115,15 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack
         .windows(needle.len())
         .any(|window| window == needle)
+}
+
+/// Neighbour discovery: it asks and tells hardware addresses, whoever's address it is about, and never leaves its link
+/// (RFC 4861, section 4: with any other hop limit it is not taken).
+fn is_discovery(parsed: &Parsed, bytes: &[u8]) -> bool {
+    let kind = parsed.payload(bytes).first();
+    parsed.protocol == protocol::ICMPV6
+        && parsed.hop_limit == 255
+        && kind.is_some_and(|kind| (133..=137).contains(kind))
 }
 
 /// What routers say to each other on a link.

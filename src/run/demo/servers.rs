@@ -13,7 +13,7 @@ pub(super) const API_ANSWER: usize = 200_000;
 
 /// Starts all servers on this thread's host. They end with the process.
 pub(super) fn start() -> Result<()> {
-    for server in SERVERS {
+    for server in SERVERS.iter().filter(|server| server.role != Role::Exit) {
         let at = server.socket().context("the cast has a bad address")?;
         let udp = UdpSocket::bind(at).with_context(|| format!("no server at {at}"))?;
         let answer = if server.role == Role::Resolver {

@@ -1,0 +1,149 @@
+//! A connection inside a tunnel, and the bytes between its rings and the pipe of its flow.
+
+use super::stream::Pipe;
+use crate::stack::{Connection, Phase};
+use crate::time::Time;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+/// One connection.
+pub(super) struct Stream {
+    pub(super) pipe: Pipe,
+    pub(super) connection: Connection,
+    /// The other end, and our port.
+    pub(super) key: (SocketAddr, u16),
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    greeted: bool,
+    /// The flow has said all; it has been told that the other end has.
+    ended: bool,
+    told: bool,
+    /// When it wants to be looked at.
+    pub(super) timer: Option<Time>,
+}
+
+impl Stream {
+    /// A connection that was begun.
+    pub(super) fn new(pipe: Pipe, connection: Connection, key: (SocketAddr, u16)) -> Self {
+        Self {
+            pipe,
+            connection,
+            key,
+            readable: true,
+            writable: true,
+            greeted: false,
+            ended: false,
+            told: false,
+            timer: None,
+        }
+    }
+
+    /// Takes the connection back when it is over; the flow is told how it ended.
+    pub(super) fn end(self) -> Connection {
+        if self.connection.phase() == Phase::Reset {
+            match self.greeted {
+                true => self.pipe.reset(),
+                false => self.pipe.refuse(),
+            }
+        }
+        self.connection
+    }
+
+    /// Moves bytes between pipe and rings; true if any.
+    pub(super) fn exchange(&mut self) -> bool {
+        if self.connection.phase() == Phase::Opening {
+            // Nothing is said before the connection stands: what can be read is the end.
+            let heard = self.readable.then(|| self.pipe.read(&mut [0]));
+            let waits = |error: &io::Error| error.kind() == ErrorKind::WouldBlock;
+            let gone = heard.is_some_and(|heard| !heard.is_err_and(|error| waits(&error)));
+            if gone {
+                self.connection.abort();
+            }
+            self.readable = false;
+            return gone;
+        }
+        if self.connection.phase() == Phase::Reset {
+            return false;
+        }
+        if !self.greeted {
+            self.pipe.greet();
+            (self.greeted, self.readable) = (true, true);
+        }
+        let mut moved = self.to_flow();
+        moved |= self.from_flow();
+        moved
+    }
+
+    fn to_flow(&mut self) -> bool {
+        let mut moved = false;
+        while self.writable {
+            let (pipe, writable) = (&self.pipe, &mut self.writable);
+            let mut broken = false;
+            let taken = self.connection.take(|bytes| match pipe.write(bytes) {
+                Ok(written) => written,
+                Err(error) => {
+                    *writable = false;
+                    broken = error.kind() != ErrorKind::WouldBlock;
+                    0
+                }
+            });
+            if broken {
+                self.connection.abort();
+                return true;
+            }
+            if taken == 0 {
+                break;
+            }
+            moved = true;
+        }
+        if self.connection.is_finished() && !self.told {
+            self.told = true;
+            // It fails only if the flow is gone, which reading tells.
+            let _ = self.pipe.finish();
+        }
+        moved
+    }
+
+    fn from_flow(&mut self) -> bool {
+        let mut moved = false;
+        while self.readable && !self.ended {
+            let (pipe, readable) = (&self.pipe, &mut self.readable);
+            let (mut ended, mut broken) = (false, false);
+            let put = self.connection.put(|room| match pipe.read(room) {
+                Ok(0) => {
+                    ended = !room.is_empty();
+                    0
+                }
+                Ok(read) => read,
+                Err(error) => {
+                    *readable = false;
+                    broken = error.kind() != ErrorKind::WouldBlock;
+                    0
+                }
+            });
+            if broken {
+                self.connection.abort();
+                return true;
+            }
+            if ended {
+                self.ended = true;
+                self.connection.close();
+                return true;
+            }
+            if put == 0 {
+                break;
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Nothing is left to be done for it.
+    pub(super) fn is_over(&self) -> bool {
+        match self.connection.phase() {
+            Phase::Reset => true,
+            Phase::Done => !self.connection.has_bytes(),
+            Phase::Opening | Phase::Open => false,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Exits against proxies that others wrote: what is rerouted goes to the proxy and nowhere else, whatever becomes of it.
+//!
+//! They need `microsocks`, `danted` (dante-server) and `tinyproxy`. Where one is missing its tests are skipped and say
+//! so; with `CORDON_PEERS=required` they fail instead.
+
+use crate::abroad::{Abroad, CN, DE, DE6, NL, Proxy, US, US6, said};
+use crate::harness::in_lab;
+use std::fs;
+use std::path::Path;
+
+/// Bytes moved each way.
+const BULK: u64 = 256 << 20;
+const PASSWORD: &str = "open-sesame";
+
+/// All that goes to the places in this policy goes by an exit.
+fn rerouted(exits: &str, exit: &str) -> String {
+    format!(
+        "[default]\naction = \"allow\"\n[exits]\n{exits}\n\
+         [[rule]]\nid = \"abroad\"\nip = [\"{US}\", \"{US6}\"]\naction = \"reroute\"\nexit = \"{exit}\"\n\
+         [[rule]]\nid = \"no-prc\"\njurisdiction = [\"CN\"]\naction = \"block\"\n"
+    )
+}
+
+fn socks(server: &str, more: &str) -> String {
+    format!("x = {{ kind = \"socks5\", server = \"{server}\"{more} }}")
+}
+
+/// Each way, in both families, and a thousand connections at once.
+fn carries_streams(abroad: &Abroad, options: &[&str]) {
+    for to in [format!("{US}:9"), format!("[{US6}]:9")] {
+        abroad.succeed(options, &["put", &to, &BULK.to_string()]);
+        abroad.succeed(options, &["get", &to, &BULK.to_string()]);
+    }
+    abroad.succeed(options, &["many", &format!("{US}:9"), "1000"]);
+}
+
+#[test]
+fn streams_pass_a_socks5_proxy_with_a_password_and_nothing_goes_past_it() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let Some(_proxy) = Proxy::microsocks(&abroad.german, DE, Some(("alice", PASSWORD))) else {
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let policy = rerouted(&socks(&format!("{DE}:1080"), ", credentials = \"de\""), "x");
+        let options = abroad.options(directory.path(), &policy, &[("de", PASSWORD)]);
+        let watch = abroad.watch(&[DE]);
+        carries_streams(&abroad, &options.each());
+        watch.nothing_else();
+    });
+}
+
+#[test]
+fn streams_pass_an_http_proxy_with_a_password_and_nothing_goes_past_it() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let directory = tempfile::tempdir().unwrap();
+        let Some(_proxy) =
+            Proxy::tinyproxy(&abroad.german, DE, directory.path(), ("alice", PASSWORD))
+        else {
+            return;
+        };
+        let exit = format!(
+            "x = {{ kind = \"http-connect\", server = \"{DE}:3128\", credentials = \"de\" }}"
+        );
+        let options = abroad.options(directory.path(), &rerouted(&exit, "x"), &[("de", PASSWORD)]);
+        let watch = abroad.watch(&[DE]);
+        carries_streams(&abroad, &options.each());
+        // It carries no datagrams: they are refused, not sent another way.
+        abroad.succeed(&options.each(), &["prohibited-udp", &format!("{US}:9")]);
+        watch.nothing_else();
+    });
+}
+
+#[test]
+fn datagrams_and_streams_pass_a_relay_at_addresses_of_both_families() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let directory = tempfile::tempdir().unwrap();
+        let Some(_proxy) = Proxy::dante(&abroad.german, &[DE, DE6], directory.path()) else {
+            return;
+        };
+        for server in [format!("{DE}:1080"), format!("[{DE6}]:1080")] {
+            let policy = rerouted(&socks(&server, ", udp = true"), "x");
+            let options = abroad.options(directory.path(), &policy, &[]);
+            let watch = abroad.watch(&[DE, DE6]);
+            abroad.succeed(
+                &options.each(),
+                &["udp", &format!("{US}:9"), "2000", "1300"],
+            );
+            abroad.succeed(
+                &options.each(),
+                &["down", &format!("{US}:9"), &(BULK / 4).to_string()],
+            );
+            abroad.succeed(
+                &options.each(),
+                &["up", &format!("[{US6}]:9"), &(BULK / 4).to_string()],
+            );
+            watch.nothing_else();
+        }
+        let policy = rerouted(&socks(&format!("{DE}:1080"), ", udp = true"), "x");
+        let options = abroad.options(directory.path(), &policy, &[]);
+        abroad.succeed(&options.each(), &["many", &format!("{US}:9"), "1000"]);
+    });
+}
+
+#[test]
+fn a_proxy_that_dies_under_load_ends_its_flows_and_its_return_needs_no_restart() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let Some(proxy) = Proxy::microsocks(&abroad.german, DE, None) else {
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let policy = rerouted(&socks(&format!("{DE}:1080"), ""), "x");
+        let options = abroad.options(directory.path(), &policy, &[]);
+        let watch = abroad.watch(&[DE]);
+        let mut client = abroad.begin(&options.each(), &["outage", &format!("{US}:9")]);
+        client.says("running");
+        drop(proxy);
+        // The program itself checks that each of its errors came at once.
+        client.says("ended");
+        client.says("refused");
+        let _again = Proxy::microsocks(&abroad.german, DE, None);
+        client.says("back");
+        client.succeeds();
+        watch.nothing_else();
+    });
+}
+
+#[test]
+fn a_call_outlives_its_relay_by_another_one_within_three_seconds() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let directory = tempfile::tempdir().unwrap();
+        let Some(first) = Proxy::dante(&abroad.german, &[DE], directory.path()) else {
+            return;
+        };
+        let _second = Proxy::dante(&abroad.dutch, &[NL], directory.path());
+        let exits = format!(
+            "a = {{ kind = \"socks5\", server = \"{DE}:1080\", udp = true }}\n\
+             b = {{ kind = \"socks5\", server = \"{NL}:1080\", udp = true }}\n\
+             any = {{ kind = \"failover\", members = [\"a\", \"b\"] }}"
+        );
+        let options = abroad.options(directory.path(), &rerouted(&exits, "any"), &[]);
+        let watch = abroad.watch(&[DE, NL]);
+        let mut client = abroad.begin(&options.each(), &["call", &format!("{US}:9"), "8"]);
+        client.says("running");
+        // Silent, not gone: nobody says that it is down.
+        first.freeze();
+        let gap: u64 = client.says("gap ").trim().parse().unwrap();
+        let events = fs::read_to_string(options.events()).unwrap();
+        assert!((100..3000).contains(&gap), "silent for {gap} ms: {events}");
+        client.succeeds();
+        watch.nothing_else();
+    });
+}
+
+#[test]
+fn what_is_wrong_with_an_exit_is_said_and_nothing_goes_past_it() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let Some(_proxy) = Proxy::microsocks(&abroad.german, DE, Some(("alice", PASSWORD))) else {
+            return;
+        };
+        abroad.hosts(&format!("{CN} proxy.example\n{DE} good.example\n"));
+        let directory = tempfile::tempdir().unwrap();
+        let to = format!("{US}:9");
+        let credentials = ", credentials = \"de\"";
+        for (server, password, why) in [
+            (format!("{DE}:1080"), "wrong", "exit-credentials"),
+            (format!("{NL}:1080"), PASSWORD, "exit-unreachable"),
+            ("proxy.example:1080".into(), PASSWORD, "no-prc"),
+            ("nowhere.example:1080".into(), PASSWORD, "looked up"),
+        ] {
+            let policy = rerouted(&socks(&server, credentials), "x");
+            let options = abroad.options(directory.path(), &policy, &[("de", password)]);
+            let watch = abroad.watch(&[DE, NL]);
+            let output = abroad.succeed(&options.each(), &["unreachable", &to, "3"]);
+            watch.nothing_else();
+            let events = fs::read_to_string(options.events()).unwrap();
+            assert!(events.contains(why), "{server}: {events}");
+            let heard = format!("{events}{}", said(&output));
+            assert!(
+                !heard.contains(PASSWORD) && !heard.contains("wrong"),
+                "{heard}"
+            );
+        }
+        let policy = rerouted(&socks("good.example:1080", credentials), "x");
+        let options = abroad.options(directory.path(), &policy, &[("de", PASSWORD)]);
+        abroad.succeed(&options.each(), &["eventually", &to]);
+    });
+}
+
+#[test]
+fn an_exit_in_a_blocked_jurisdiction_is_refused_before_anything_runs() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let directory = tempfile::tempdir().unwrap();
+        let policy = rerouted(&socks(&format!("{CN}:1080"), ""), "x");
+        let options = abroad.options(directory.path(), &policy, &[]);
+        let output = abroad.exec(&options.each(), Path::new("/bin/true"), &[]);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains("no-prc"), "{}", said(&output));
+        // Credentials that the policy wants and the configuration lacks.
+        let policy = rerouted(&socks(&format!("{DE}:1080"), ", credentials = \"de\""), "x");
+        let options = abroad.options(directory.path(), &policy, &[]);
+        let output = abroad.exec(&options.each(), Path::new("/bin/true"), &[]);
+        assert!(!output.status.success() && said(&output).contains("[exits.de]"));
+    });
+}

@@ -1,0 +1,232 @@
+//! A WireGuard exit against `wireguard-go`.
+//!
+//! They need `wireguard-go` and `wg` (wireguard-tools), as the tests of other exits need their proxies.
+
+use crate::abroad::{Abroad, DE, DE6, Options, Proxy, US, US6, program, said};
+use crate::harness::{in_lab, peer, wait_until};
+use cordon::kernel::namespace::lab::Lab;
+use cordon::kernel::netlink::Netlink;
+use nix::mount::{MsFlags, mount};
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Bytes moved each way.
+const BULK: u64 = 128 << 20;
+const INSIDE: [&str; 2] = ["10.9.0.1/24", "fd09::1/64"];
+
+/// A server of others, and what its client knows.
+struct Server {
+    abroad: Abroad,
+    directory: tempfile::TempDir,
+    go: PathBuf,
+    wg: PathBuf,
+    private: [String; 2],
+    public: [String; 2],
+    preshared: String,
+}
+
+impl Server {
+    fn in_lab(lab: &Lab) -> Option<Self> {
+        let (go, wg) = (program("wireguard-go")?, program("wg")?);
+        let abroad = Abroad::in_lab(lab);
+        // Its control socket lies there.
+        let none = None::<&str>;
+        mount(none, "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        abroad.german.forward().unwrap();
+        abroad.route_back("10.9.0.0/24", DE);
+        abroad.route_back("fd09::/64", DE6);
+        let keys = [ask(&wg, "genkey", ""), ask(&wg, "genkey", "")];
+        let public = [ask(&wg, "pubkey", &keys[0]), ask(&wg, "pubkey", &keys[1])];
+        let preshared = ask(&wg, "genpsk", "");
+        Some(Self {
+            abroad,
+            directory: tempfile::tempdir().unwrap(),
+            go,
+            wg,
+            private: keys,
+            public,
+            preshared,
+        })
+    }
+
+    /// Has the server run, and know the client of this public key.
+    fn start(&self, client: &str) -> Proxy {
+        let mut command = Command::new(&self.go);
+        command
+            .args(["-f", "wg0"])
+            .env("WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD", "1")
+            .stderr(Stdio::null());
+        let host = &self.abroad.german;
+        let started = Proxy::start(host, command, &[]);
+        wait_until("the server can be told", || {
+            Path::new("/run/wireguard/wg0.sock").exists()
+        });
+        let [private, _] = &self.private;
+        let conf = self.directory.path().join("server.conf");
+        let text = format!(
+            "[Interface]\nPrivateKey = {private}\nListenPort = 51820\n[Peer]\nPublicKey = {client}\n\
+             PresharedKey = {}\nAllowedIPs = 10.9.0.2/32, fd09::2/128\n",
+            self.preshared
+        );
+        fs::write(&conf, text).unwrap();
+        let mut command = Command::new(&self.wg);
+        command.args(["setconf", "wg0"]).arg(&conf);
+        let output = host.run(|| Ok(command.output()?)).unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        for address in INSIDE {
+            host.address("wg0", address).unwrap();
+        }
+        host.run(|| Netlink::open()?.up("wg0")).unwrap();
+        started
+    }
+
+    /// What a client is given, as a file and as options of `cordon exec`.
+    fn options(&self, endpoint: &str, more: &str) -> Options {
+        let [_, private] = &self.private;
+        let [public, _] = &self.public;
+        let conf = self.directory.path().join("de.conf");
+        let text = format!(
+            "[Interface]\nPrivateKey = {private}\nAddress = 10.9.0.2/24, fd09::2/64\nDNS = 10.9.0.1\n{more}\
+             [Peer]\nPublicKey = {public}\nPresharedKey = {}\nEndpoint = {endpoint}\nAllowedIPs = 0.0.0.0/0, ::/0\n",
+            self.preshared
+        );
+        fs::write(&conf, text).unwrap();
+        fs::set_permissions(&conf, Permissions::from_mode(0o600)).unwrap();
+        let policy = format!(
+            "[default]\naction = \"allow\"\n[exits]\nx = {{ kind = \"wireguard\", profile = \"de\" }}\n\
+             [[rule]]\nid = \"abroad\"\nip = [\"{US}\", \"{US6}\"]\naction = \"reroute\"\nexit = \"x\"\n\
+             [[rule]]\nid = \"no-prc\"\njurisdiction = [\"CN\"]\naction = \"block\"\n"
+        );
+        let config = format!("[exits.de]\nconfig = \"{}\"\n", conf.display());
+        Options::write(self.directory.path(), &policy, &config)
+    }
+}
+
+/// What `wg` says.
+fn ask(wg: &Path, what: &str, input: &str) -> String {
+    let mut command = Command::new(wg);
+    command
+        .arg(what)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn streams_datagrams_and_echoes_pass_a_tunnel_and_nothing_goes_past_it() {
+    in_lab(|lab| {
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        let _running = server.start(&server.public[1]);
+        for endpoint in [format!("{DE}:51820"), format!("[{DE6}]:51820")] {
+            let options = server.options(&endpoint, "");
+            let options = options.each();
+            let watch = server.abroad.watch(&[DE, DE6]);
+            let succeed = |arguments: &[&str]| server.abroad.succeed(&options, arguments);
+            for to in [format!("{US}:9"), format!("[{US6}]:9")] {
+                succeed(&["up", &to, &BULK.to_string()]);
+                succeed(&["down", &to, &BULK.to_string()]);
+                succeed(&["udp", &to, "1000", "1300"]);
+                // Longer than the tunnel's packets, both ways. The first ones teach the other end how long they may be.
+                let longer = ["udp", &to, "100", "9000"];
+                server.abroad.exec(&options, &peer(), &longer);
+                succeed(&longer);
+            }
+            succeed(&["ping", US, "5"]);
+            succeed(&["ping", US6, "5"]);
+            watch.nothing_else();
+        }
+        let options = server.options(&format!("{DE}:51820"), "MTU = 1280\n");
+        server
+            .abroad
+            .succeed(&options.each(), &["many", &format!("{US}:9"), "1000"]);
+        server
+            .abroad
+            .succeed(&options.each(), &["both", &format!("{US}:9"), "10000000"]);
+    });
+}
+
+#[test]
+fn a_server_that_dies_under_load_ends_its_flows_and_its_return_needs_no_restart() {
+    in_lab(|lab| {
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        let running = server.start(&server.public[1]);
+        let options = server.options(&format!("{DE}:51820"), "");
+        let watch = server.abroad.watch(&[DE]);
+        let mut client = server
+            .abroad
+            .begin(&options.each(), &["outage", &format!("{US}:9")]);
+        client.says("running");
+        drop(running);
+        let _ = fs::remove_file("/run/wireguard/wg0.sock");
+        // The program itself checks that each of its errors came at once.
+        client.says("ended");
+        client.says("refused");
+        let _again = server.start(&server.public[1]);
+        client.says("back");
+        client.succeeds();
+        watch.nothing_else();
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_tunnel_is_said_and_nothing_goes_past_it() {
+    in_lab(|lab| {
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        let to = format!("{US}:9");
+        // A server that does not know us: it knows itself only.
+        let _running = server.start(&server.public[0]);
+        let options = server.options(&format!("{DE}:51820"), "");
+        let watch = server.abroad.watch(&[DE]);
+        server
+            .abroad
+            .succeed(&options.each(), &["unreachable", &to, "3"]);
+        watch.nothing_else();
+        let events = fs::read_to_string(options.events()).unwrap();
+        assert!(events.contains("exit-unreachable"), "{events}");
+        // One in a jurisdiction that is blocked.
+        let options = server.options("1.2.4.8:51820", "");
+        let watch = server.abroad.watch(&[]);
+        server
+            .abroad
+            .succeed(&options.each(), &["unreachable", &to, "2"]);
+        assert_eq!(watch.packets(), 0);
+        let events = fs::read_to_string(options.events()).unwrap();
+        assert!(events.contains("no-prc"), "{events}");
+        // What is no configuration, and one that others may read.
+        let options = server.options("nowhere", "");
+        let broken = |options: &Options, what: &str| {
+            let output = server
+                .abroad
+                .exec(&options.each(), Path::new("/bin/true"), &[]);
+            let text = said(&output);
+            assert!(!output.status.success() && text.contains(what), "{text}");
+            assert!(
+                server
+                    .private
+                    .iter()
+                    .all(|key| !text.contains(key.as_str()))
+            );
+        };
+        broken(&options, "Endpoint is not HOST:PORT");
+        let conf = server.directory.path().join("de.conf");
+        fs::set_permissions(&conf, Permissions::from_mode(0o644)).unwrap();
+        broken(&options, "chmod 600");
+    });
+}
