@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod jurisdiction;
 pub mod names;
 pub mod packet;
+mod payload;
 pub mod policy;
 pub mod sanitize;
 pub mod stack;
