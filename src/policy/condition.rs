@@ -17,6 +17,8 @@ pub(super) enum Key {
     Anycast,
     SniMissing,
     Cleartext,
+    NoDns,
+    SniMismatch,
     From,
     Ip,
     Asn,
@@ -30,12 +32,14 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Proto,
         Self::Port,
         Self::Anycast,
         Self::SniMissing,
         Self::Cleartext,
+        Self::NoDns,
+        Self::SniMismatch,
         Self::From,
         Self::Ip,
         Self::Asn,
@@ -56,6 +60,8 @@ impl Key {
             Self::Anycast => "anycast",
             Self::SniMissing => "sni_missing",
             Self::Cleartext => "cleartext",
+            Self::NoDns => "no_dns",
+            Self::SniMismatch => "sni_mismatch",
             Self::From => "from",
             Self::Ip => "ip",
             Self::Asn => "asn",
@@ -84,7 +90,11 @@ impl Key {
             Self::Domain => Some("not_domain"),
             Self::To => Some("not_to"),
             Self::Schedule => Some("not_schedule"),
-            Self::Anycast | Self::SniMissing | Self::Cleartext => None,
+            Self::Anycast
+            | Self::SniMissing
+            | Self::Cleartext
+            | Self::NoDns
+            | Self::SniMismatch => None,
         }
     }
 
@@ -103,6 +113,8 @@ impl Key {
             | Self::Anycast
             | Self::SniMissing
             | Self::Cleartext
+            | Self::NoDns
+            | Self::SniMismatch
             | Self::From
             | Self::To
             | Self::Schedule => false,
@@ -120,6 +132,10 @@ pub(super) enum Test {
     Anycast(bool),
     SniMissing(bool),
     Cleartext(bool),
+    /// No answer to this client gave the address.
+    NoDns(bool),
+    /// The flow claims a name for which no answer gave the address.
+    SniMismatch(bool),
     From(Arc<[Member]>),
     /// Any of these.
     Ip(Arc<[Arc<Networks>]>),

@@ -71,17 +71,16 @@ impl<'a> Judge<'a> {
     /// Judges a flow that is over, with everything it told.
     pub fn judge(&self, flow: Flow) -> Judged {
         let left = flow.leaked.len();
-        let names: Vec<(String, Evidence)> = flow
+        // Whoever made the capture had a resolver that is not in it: what flows show is taken for answered.
+        let evidence = [Evidence::Dns { age: 0 }, Evidence::Sni];
+        let names: Vec<(String, [Evidence; 2])> = flow
             .names
             .iter()
-            .filter_map(|name| Some((canonical_name(name.split(':').next()?)?, Evidence::Sni)))
+            .filter_map(|name| Some((canonical_name(name.split(':').next()?)?, evidence)))
             .collect();
         let names: Vec<Name<'_>> = names
             .iter()
-            .map(|(name, evidence)| Name {
-                name,
-                evidence: *evidence,
-            })
+            .flat_map(|(name, evidence)| evidence.map(|evidence| Name { name, evidence }))
             .collect();
         let key = flow.key;
         let mut facts = self.facts(
