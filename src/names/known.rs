@@ -17,9 +17,17 @@ const NAMES_PER_ADDRESS: usize = 8;
 /// Per client: address to names, bounded in all; the oldest address goes first.
 #[derive(Debug)]
 pub struct Names {
-    known: HashMap<(IpAddr, IpAddr), Vec<Learned>, foldhash::fast::FixedState>,
+    known: HashMap<(IpAddr, IpAddr), Known, foldhash::fast::FixedState>,
     oldest: VecDeque<(IpAddr, IpAddr)>,
     capacity: usize,
+}
+
+/// What is known of one address.
+#[derive(Debug, Default)]
+struct Known {
+    names: Vec<Learned>,
+    /// Flows that go there: as long as there are any, nothing is forgotten.
+    flows: u32,
 }
 
 /// One name of one address, learned from an answer.
@@ -84,30 +92,63 @@ impl Names {
         }
     }
 
-    /// The names by which `client` may have found `address`, as answered and not yet expired.
+    /// The names by which `client` may have found `address`, as answered, and not yet expired or in use.
     pub fn of(&self, client: IpAddr, address: IpAddr, now: Time) -> impl Iterator<Item = &Learned> {
-        self.known
-            .get(&(client, address))
-            .into_iter()
-            .flatten()
-            .filter(move |learned| learned.until >= now)
+        let known = self.known.get(&(client, address));
+        known.into_iter().flat_map(move |known| {
+            let names = known.names.iter();
+            names.filter(move |learned| known.flows > 0 || learned.until >= now)
+        })
+    }
+
+    /// A flow from `client` to `address` begins: its names are kept until [`release`](Self::release).
+    pub fn hold(&mut self, client: IpAddr, address: IpAddr, now: Time) {
+        if let Some(known) = self.known.get_mut(&(client, address)) {
+            if known.flows == 0 {
+                known.names.retain(|learned| learned.until >= now);
+            }
+            known.flows += 1;
+        }
+    }
+
+    /// A flow from `client` to `address` is over.
+    pub fn release(&mut self, client: IpAddr, address: IpAddr) {
+        if let Some(known) = self.known.get_mut(&(client, address)) {
+            known.flows = known.flows.saturating_sub(1);
+        }
     }
 
     fn remember(&mut self, key: (IpAddr, IpAddr), learned: Learned) {
         if !self.known.contains_key(&key) {
-            if self.known.len() >= self.capacity
-                && let Some(oldest) = self.oldest.pop_front()
-            {
-                self.known.remove(&oldest);
+            if self.known.len() >= self.capacity && !self.forget_one() {
+                return;
             }
             self.oldest.push_back(key);
         }
-        let names = self.known.entry(key).or_default();
-        names.retain(|known| known.name != learned.name && known.until >= learned.at);
+        let known = self.known.entry(key).or_default();
+        let in_use = known.flows > 0;
+        let names = &mut known.names;
+        names.retain(|known| known.name != learned.name && (in_use || known.until >= learned.at));
         if names.len() >= NAMES_PER_ADDRESS {
             names.remove(0);
         }
         names.push(learned);
+    }
+
+    /// Makes room: the oldest address that no flow uses goes. False if all are in use.
+    fn forget_one(&mut self) -> bool {
+        for _ in 0..self.oldest.len() {
+            let Some(oldest) = self.oldest.pop_front() else {
+                return false;
+            };
+            if self.known.get(&oldest).is_some_and(|known| known.flows > 0) {
+                self.oldest.push_back(oldest);
+            } else {
+                self.known.remove(&oldest);
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -220,6 +261,30 @@ mod tests {
         let names = names(&known, "10.0.0.2", "203.0.113.99", Time::from_secs(2));
         assert_eq!(names.len(), NAMES_PER_ADDRESS);
         assert_eq!(names.last().map(String::as_str), Some("n19.example"));
+    }
+
+    #[test]
+    fn names_are_kept_as_long_as_a_flow_uses_them() {
+        let mut known = Names::new(2, 1);
+        let client = "10.0.0.2".parse().unwrap();
+        let teach = |known: &mut Names, last: u8, at| {
+            let asked = format!("n{last}.example.");
+            let message = answer(&asked, &[(&asked, RData::A(A::new(203, 0, 113, last)))]);
+            known.learn(client, &message, at);
+        };
+        let (now, later) = (Time::from_secs(100), Time::from_secs(10_000));
+        let used = "203.0.113.1".parse().unwrap();
+        teach(&mut known, 1, now);
+        known.hold(client, used, now);
+        for last in 2..20 {
+            teach(&mut known, last, now);
+        }
+        let names_of = |known: &Names, last: u8| {
+            names(known, "10.0.0.2", &format!("203.0.113.{last}"), later).len()
+        };
+        assert_eq!((names_of(&known, 1), names_of(&known, 19)), (1, 0));
+        known.release(client, used);
+        assert_eq!(names_of(&known, 1), 0, "expired long ago");
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Policy {
     pub(super) exits: Vec<Exit>,
     pub(super) domains: Domains,
     pub(super) index: Index,
+    /// Some rule may come out otherwise by what the opening of a flow shows.
+    pub(super) asks_for_openings: bool,
     pub(super) cases: Vec<Case>,
     pub(super) declared: Declared,
     /// Doubts that came up while reading.
@@ -151,6 +153,11 @@ impl Policy {
     /// The declared exits in the order of their [`ExitId`]s.
     pub fn exits(&self) -> &[Exit] {
         &self.exits
+    }
+
+    /// Whether what the opening of a flow shows, a name above all, can matter to any rule.
+    pub fn asks_for_openings(&self) -> bool {
+        self.asks_for_openings
     }
 
     /// What an exit is; `None` for an id of another policy.

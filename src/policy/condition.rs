@@ -152,6 +152,31 @@ pub(super) enum Test {
     To(Arc<[(Self, Written)]>),
 }
 
+impl Test {
+    /// Whether what the opening of a flow shows may matter: a name adds to those known of operators and seats.
+    pub(super) fn asks_for_opening(&self) -> bool {
+        match self {
+            Self::SniMissing(_)
+            | Self::Cleartext(_)
+            | Self::SniMismatch(_)
+            | Self::Operator(_)
+            | Self::OperatorCountry(_)
+            | Self::Jurisdiction(_)
+            | Self::Domain(_) => true,
+            Self::To(parts) => parts.iter().any(|(part, _)| part.asks_for_opening()),
+            Self::Proto(_)
+            | Self::Port(_)
+            | Self::Anycast(_)
+            | Self::NoDns(_)
+            | Self::From(_)
+            | Self::Ip(_)
+            | Self::Asn(_)
+            | Self::Country(_)
+            | Self::Schedule(_) => false,
+        }
+    }
+}
+
 /// A sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Member {
