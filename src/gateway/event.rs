@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub enum Event {
     /// A flow began and was judged.
     Open(Box<Open>),
+    /// A flow showed a name that is against it, or for which no answer gave its client the address.
+    Shown(Box<Open>),
     /// A payload gave something away.
     Leak(Box<Leak>),
     /// A flow is over.
@@ -22,7 +24,7 @@ pub enum Event {
     Refused(Refused),
 }
 
-/// A flow at its beginning.
+/// A flow and what was made of it.
 #[derive(Clone, Debug)]
 pub struct Open {
     /// Number of the flow in this process.
@@ -50,6 +52,8 @@ pub struct Subject {
     pub names: Vec<(Box<str>, Evidence)>,
     /// The client's hardware address, where it is known.
     pub mac: Option<[u8; 6]>,
+    /// What its first payload showed.
+    pub opening: Opening,
     /// Wall clock in seconds since the Unix epoch, where it is set.
     pub wall: Option<u64>,
 }
@@ -146,6 +150,8 @@ pub enum End {
     Blocked,
     /// A new policy no longer allows it.
     Rejudged,
+    /// What it showed of whom it asks for is against it.
+    Shown,
     /// Its payload leaked.
     Leaked,
     /// The gateway is shutting down.
@@ -199,7 +205,7 @@ impl Subject {
             destination: self.destination,
             address: self.address,
             names: &names,
-            opening: Opening::default(),
+            opening: self.opening,
             data,
             wall: self.wall,
         })
@@ -240,6 +246,7 @@ impl End {
             Self::Idle => "idle",
             Self::Blocked => "blocked",
             Self::Rejudged => "rejudged",
+            Self::Shown => "shown",
             Self::Leaked => "leaked",
             Self::Shutdown => "shutdown",
         }

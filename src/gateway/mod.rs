@@ -7,7 +7,9 @@
 
 mod answer;
 mod event;
+mod inspection;
 mod judge;
+mod opening;
 mod pass;
 mod tcp;
 mod udp;
@@ -222,6 +224,8 @@ pub struct Gateway {
     draft: Vec<u8>,
     orders: VecDeque<Order>,
     dirty: Vec<FlowId>,
+    /// Packets that were held back and go on, with what the link said of them.
+    released: VecDeque<(Offload, Vec<u8>)>,
     events: VecDeque<Event>,
     lost_events: u64,
     found: Vec<Finding>,
@@ -248,6 +252,12 @@ struct Flow {
     leaks: u32,
     /// The next time the wheel calls for it.
     timer: Option<Time>,
+    /// What it has shown of whom it asks for.
+    claims: Option<Box<opening::Claims>>,
+    /// Its payload is read for whom it asks for.
+    sniffs: bool,
+    /// Datagrams that wait until they show it.
+    held: Option<Box<opening::Held>>,
     state: State,
 }
 
@@ -255,6 +265,8 @@ struct Flow {
 enum State {
     /// Judged, and going nowhere.
     Blocked(Reply),
+    /// Datagrams that are held until they show whom the flow asks for.
+    Waiting,
     /// The SYN waits for the way out.
     Dialing(Box<[u8]>),
     /// Terminated TCP.
@@ -293,6 +305,7 @@ impl Gateway {
             draft: Vec::new(),
             orders: VecDeque::new(),
             dirty: Vec::new(),
+            released: VecDeque::new(),
             events: VecDeque::new(),
             lost_events: 0,
             found: Vec::new(),
@@ -353,6 +366,11 @@ impl Gateway {
     /// The next packet for the link, offload header first.
     pub fn next_packet(&mut self) -> Option<&[u8]> {
         self.outbox.take()
+    }
+
+    /// The next packet that was held back and may go on: the shell hands it to [`packet`](Self::packet) again.
+    pub fn next_released(&mut self) -> Option<(Offload, Vec<u8>)> {
+        self.released.pop_front()
     }
 
     /// The next thing the shell is to do.
@@ -468,6 +486,10 @@ impl Gateway {
                 None => return Fate::Done,
             },
         };
+        if parsed.protocol == protocol::UDP && !self.read_datagram(id, bytes, parsed, offload, now)
+        {
+            return Fate::Done;
+        }
         if matches!(
             self.flows.get(id),
             Some((
@@ -525,8 +547,9 @@ impl Gateway {
                 }
             }
         }
-        let judged = self.judge(key, destination, now);
-        let passes = self.passes(key, destination, &judged);
+        let judged = self.judge(key, destination, None, now);
+        let waits = opening::waits(judged.cause, key);
+        let passes = !waits && self.passes(key, destination, judged.cause);
         if let Transport::Tcp(tcp) = parsed.transport
             && tcp.flags & (Tcp::SYN | Tcp::ACK | Tcp::FIN) != Tcp::SYN
             && !passes
@@ -535,17 +558,32 @@ impl Gateway {
             self.answer_reset(parsed, now);
             return None;
         }
-        let begun = self.insert_flow(key, destination, judged, now, |gateway, id, permit| {
-            if passes {
-                Ok(State::Passed(Box::default()))
-            } else if parsed.protocol == protocol::TCP {
-                gateway.dial(id, permit, bytes, parsed)
-            } else {
-                gateway.map(id)
-            }
-        });
+        let begun =
+            self.insert_flow(
+                key,
+                destination,
+                judged,
+                now,
+                |gateway, id, permit| match permit {
+                    _ if waits => gateway.wait(key, bytes, parsed, now),
+                    Err(reply) => Ok(State::Blocked(reply)),
+                    Ok(_) if passes => Ok(State::Passed(Box::default())),
+                    Ok(permit) if parsed.protocol == protocol::TCP => {
+                        gateway.dial(id, permit, bytes, parsed)
+                    }
+                    Ok(_) => gateway.map(id),
+                },
+            );
         match begun {
-            Ok(id) => Some(id),
+            Ok(id) => {
+                if let (Transport::Tcp(tcp), Some((_, flow))) =
+                    (parsed.transport, self.flows.get_mut(id))
+                {
+                    // In mid-stream the opening is over.
+                    flow.sniffs &= tcp.flags & Tcp::SYN != 0;
+                }
+                Some(id)
+            }
             Err(bound) => {
                 self.refuse(bound, Some(key.src), now);
                 self.answer_blocked(Reply::Reject, bytes, parsed, now);
@@ -554,15 +592,15 @@ impl Gateway {
         }
     }
 
-    /// Adds a judged flow; if it is permitted, `begin` gives it what it needs to go on. The name of the bound that
-    /// forbids it otherwise, and no flow.
+    /// Adds a judged flow; `begin` gives it what it needs to go on. The name of the bound that forbids it otherwise, and
+    /// no flow.
     fn insert_flow(
         &mut self,
         key: &FlowKey,
         destination: SocketAddr,
         judged: Judged,
         now: Time,
-        begin: impl FnOnce(&mut Self, FlowId, Permit) -> Result<State, &'static str>,
+        begin: impl FnOnce(&mut Self, FlowId, Result<Permit, Reply>) -> Result<State, &'static str>,
     ) -> Result<FlowId, &'static str> {
         let permit = judged.permit();
         self.serial += 1;
@@ -578,23 +616,29 @@ impl Gateway {
             withheld: 0,
             leaks: 0,
             timer: None,
+            claims: None,
+            sniffs: self.snapshot.policy.asks_for_openings(),
+            held: None,
             state: State::Blocked(permit.err().unwrap_or(Reply::Reject)),
         };
         let id = self.flows.insert(*key, flow).map_err(Exhausted::name)?;
-        if let Ok(permit) = permit {
-            match begin(self, id, permit) {
-                Ok(state) => {
-                    if let Some((_, flow)) = self.flows.get_mut(id) {
-                        flow.state = state;
-                    }
-                }
-                Err(bound) => {
-                    self.flows.remove(id);
-                    return Err(bound);
+        match begin(self, id, permit) {
+            Ok(state) => {
+                if let Some((_, flow)) = self.flows.get_mut(id) {
+                    flow.sniffs &= !matches!(state, State::Blocked(_));
+                    flow.state = state;
                 }
             }
+            Err(bound) => {
+                self.flows.remove(id);
+                return Err(bound);
+            }
         }
-        self.opened(id, key, judged, now);
+        self.shared.names().hold(key.src, destination.ip(), now);
+        match self.waits_until(id) {
+            Some(until) => self.schedule(id, until),
+            None => self.opened(id, key, judged, now),
+        }
         Ok(id)
     }
 }

@@ -1,12 +1,13 @@
 //! Flows that pass packet by packet: the buffer that came in is written back to the link and the kernel forwards it.
 //! When nothing of a flow is left to inspect, the kernel is told to forward the rest of it alone.
 
-use super::judge::{Judged, Payload};
+use super::judge::Payload;
 use super::udp::Sifted;
-use super::{End, Fate, Flow, Gateway, Order, State};
+use super::{Cause, End, Fate, Flow, Gateway, Order, State};
 use crate::flow::{FlowId, FlowKey};
+use crate::names::{self, Shown};
 use crate::packet::{Offload, Parsed, Tcp, Transport, build, edit, protocol};
-use crate::policy::{Reply, Route};
+use crate::policy::{Reply, Route, Verdict};
 use crate::sanitize;
 use crate::time::Time;
 use std::net::SocketAddr;
@@ -48,6 +49,7 @@ pub(super) struct Pass {
 #[derive(Debug, Default)]
 struct Reading {
     stream: sanitize::Stream,
+    names: names::Stream,
     /// Sequence number of the next byte to be read.
     next: u32,
     /// Segments of a message that is not complete, and since when.
@@ -67,13 +69,12 @@ enum Place {
 
 impl Gateway {
     /// Whether a judged flow is one that passes: permitted to go directly, and nothing in it for us to answer or learn.
-    pub(super) fn passes(&self, key: &FlowKey, destination: SocketAddr, judged: &Judged) -> bool {
+    pub(super) fn passes(&self, key: &FlowKey, destination: SocketAddr, cause: Cause) -> bool {
         self.settings.forward
             && destination == SocketAddr::new(key.dst, key.dport)
             && key.dport != 53
-            && judged
-                .permit()
-                .is_ok_and(|permit| permit.route() == Route::Direct)
+            && matches!(cause, Cause::Policy(decision)
+                if matches!(decision.verdict, Verdict::Pass(permit) if permit.route() == Route::Direct))
     }
 
     /// Takes a packet of a flow that passes.
@@ -162,7 +163,8 @@ impl Gateway {
             return;
         };
         let again = pass.left.is_none_or(|left| now.since(left) >= LEAVE_AGAIN);
-        if kernel && again && (flow.active.is_empty() || pass.done) && !pass.closing {
+        if kernel && again && (pass.done || flow.active.is_empty() && !flow.sniffs) && !pass.closing
+        {
             pass.left = Some(now);
             self.orders.push_back(Order::Leave {
                 flow: id,
@@ -243,10 +245,11 @@ impl Gateway {
         if tcp.flags & Tcp::SYN != 0 {
             // The client begins, perhaps anew: what was read of an older connection counts no more.
             pass.closing = false;
-            (pass.done, pass.reading) = (flow.active.is_empty(), None);
+            (pass.done, pass.reading) = (flow.active.is_empty() && !flow.sniffs, None);
         }
         let payload = parsed.payload(bytes);
-        if pass.done || flow.active.is_empty() || (payload.is_empty() && pass.reading.is_some()) {
+        let is_unread = flow.active.is_empty() && !flow.sniffs;
+        if pass.done || is_unread || (payload.is_empty() && pass.reading.is_some()) {
             return Fate::Pass;
         }
         let syn = u32::from(tcp.flags & Tcp::SYN != 0);
@@ -257,6 +260,8 @@ impl Gateway {
         });
         let fresh = match reading.place(begin, payload.len()) {
             Place::Next(known) => known,
+            // What is held back goes on or not, whether it comes again or not.
+            Place::Again if !reading.held.is_empty() => return Fate::Done,
             // The same bytes as before were let go; others in their place are judged by themselves.
             Place::Again => return self.pass_repeat(id, bytes, parsed, now),
             // Out of order: it comes again when the gap is filled.
@@ -265,14 +270,35 @@ impl Gateway {
         let Some(fresh) = payload.get(fresh..).filter(|fresh| !fresh.is_empty()) else {
             return Fate::Pass;
         };
-        let sanitizer = &self.snapshot.sanitizer;
-        sanitizer.stream(&mut reading.stream, fresh, &mut self.found);
         reading.next = reading
             .next
             .wrapping_add(u32::try_from(fresh.len()).unwrap_or(0));
-        let pending = reading.stream.pending() > 0;
-        pass.done = sanitizer.is_done(&reading.stream);
-        if !self.found.is_empty() && self.weigh(id, now) != Payload::Clear {
+        let mut shown = Vec::new();
+        if flow.sniffs {
+            reading.names.read(fresh, &mut shown);
+        }
+        let sanitizer = &self.snapshot.sanitizer;
+        let is_searched = !flow.active.is_empty();
+        if is_searched {
+            sanitizer.stream(&mut reading.stream, fresh, &mut self.found);
+        }
+        let pending = reading.stream.pending() > 0 || reading.names.pending() > 0;
+        pass.done = (!is_searched || sanitizer.is_done(&reading.stream))
+            && (!flow.sniffs || reading.names.is_done());
+        self.weigh_segment(id, (bytes, parsed), (offload, pending), shown, now)
+    }
+
+    /// Decides on a segment by what was found in it, and by whom it shows the client asks for.
+    fn weigh_segment(
+        &mut self,
+        id: FlowId,
+        (bytes, parsed): (&[u8], &Parsed),
+        (offload, pending): (&Offload, bool),
+        shown: Vec<Shown>,
+        now: Time,
+    ) -> Fate {
+        let is_clear = self.found.is_empty() || self.weigh(id, now) == Payload::Clear;
+        if !is_clear || !shown.is_empty() && !self.claim(id, shown, now) {
             self.cut(id, bytes, parsed, now);
             return Fate::Done;
         }
@@ -327,8 +353,19 @@ impl Gateway {
         self.snapshot
             .sanitizer
             .stream(&mut stream, parsed.payload(bytes), &mut self.found);
-        let clear = self.found.is_empty() || self.weigh(id, now) == Payload::Clear;
-        if clear { Fate::Pass } else { Fate::Done }
+        if !self.found.is_empty() && self.weigh(id, now) != Payload::Clear {
+            return Fate::Done;
+        }
+        let mut shown = Vec::new();
+        if matches!(self.flows.get(id), Some((_, flow)) if flow.sniffs) {
+            names::Stream::default().read(parsed.payload(bytes), &mut shown);
+        }
+        shown.retain(|one| one.name.is_some());
+        if !shown.is_empty() && !self.claim(id, shown, now) {
+            self.cut(id, bytes, parsed, now);
+            return Fate::Done;
+        }
+        Fate::Pass
     }
 
     /// Ends a connection whose payload must not leave: a RST to the client, and one to the other end in its name.
@@ -375,9 +412,12 @@ impl Gateway {
 }
 
 impl Pass {
-    /// What is inspected may have changed: the flow is looked at, and left to the kernel, as if it were new.
-    pub(super) fn begin_again(&mut self) {
+    /// What is inspected may have changed: the flow is looked at, and left to the kernel, as if it were new. True if its
+    /// opening is over.
+    pub(super) fn begin_again(&mut self) -> bool {
+        let was_done = self.done;
         (self.done, self.left, self.in_kernel) = (false, None, false);
+        was_done
     }
 }
 

@@ -212,7 +212,7 @@ impl Gateway {
                 self.answer_blocked(reply, bytes, parsed, now);
                 Fate::Done
             }
-            State::Dialing(_) | State::Stream(_) | State::Passed(_) => Fate::Done,
+            State::Waiting | State::Dialing(_) | State::Stream(_) | State::Passed(_) => Fate::Done,
         }
     }
 
@@ -256,7 +256,7 @@ impl Gateway {
         {
             return None;
         }
-        let judged = self.judge(key, from, now);
+        let judged = self.judge(key, from, None, now);
         judged.permit().ok()?;
         self.insert_flow(key, from, judged, now, |gateway, id, _| gateway.map(id))
             .ok()

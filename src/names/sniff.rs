@@ -91,6 +91,11 @@ impl Stream {
         !self.settled
     }
 
+    /// Bytes at the end of what was read that belong to a message that is not complete.
+    pub fn pending(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Nothing more will be shown.
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done

@@ -280,6 +280,9 @@ impl Shard {
         for flow in again.drain(..) {
             self.pump(flow, now);
         }
+        while let Some((offload, packet)) = self.gateway.next_released() {
+            self.go_on(&offload, &packet, now);
+        }
         loop {
             while let Some(order) = self.gateway.next_order() {
                 self.carry_out(order, now);
@@ -292,6 +295,19 @@ impl Shard {
         self.tell_kernel();
         self.flush();
         self.report();
+    }
+
+    /// Hands a packet that was held back to the gateway again.
+    fn go_on(&mut self, offload: &Offload, packet: &[u8], now: Time) {
+        let mut whole = [&offload.encode()[..], packet].concat();
+        let Some(packet) = whole.get_mut(offload::LEN..) else {
+            return;
+        };
+        match self.gateway.packet(packet, offload, now) {
+            Fate::Done => {}
+            Fate::Send(datagram) => self.send(&datagram, packet, now),
+            Fate::Pass => write_one(&self.tun, &whole),
+        }
     }
 
     fn carry_out(&mut self, order: Order, now: Time) {

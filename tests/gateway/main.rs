@@ -11,6 +11,7 @@
 mod bulk;
 mod datagrams;
 mod leaks;
+mod names;
 mod passing;
 mod streams;
 mod world;
