@@ -53,9 +53,13 @@ impl Names {
 
     /// Learns from a DNS message (RFC 1035, section 4) that was an answer to `client`. Anything else is passed over.
     pub fn learn(&mut self, client: IpAddr, message: &[u8], now: Time) {
-        let Ok(message) = Message::from_vec(message) else {
-            return;
-        };
+        if let Ok(message) = Message::from_vec(message) {
+            self.learn_message(client, &message, now);
+        }
+    }
+
+    /// The same of a message that was read.
+    pub fn learn_message(&mut self, client: IpAddr, message: &Message, now: Time) {
         if message.metadata.message_type != MessageType::Response
             || message.metadata.response_code != ResponseCode::NoError
         {
@@ -152,7 +156,8 @@ impl Names {
     }
 }
 
-fn text(name: &Name) -> String {
+/// A name: lower case, A-labels, no trailing dot.
+pub(super) fn text(name: &Name) -> String {
     let mut text = name.to_lowercase().to_ascii();
     if text.ends_with('.') {
         text.pop();

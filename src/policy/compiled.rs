@@ -33,6 +33,8 @@ pub struct Policy {
     pub(super) index: Index,
     /// Some rule may come out otherwise by what the opening of a flow shows.
     pub(super) asks_for_openings: bool,
+    /// Some rule asks for a name, whoever runs its servers.
+    pub(super) asks_for_names: bool,
     pub(super) cases: Vec<Case>,
     pub(super) declared: Declared,
     /// Doubts that came up while reading.
@@ -153,6 +155,11 @@ impl Policy {
     /// The declared exits in the order of their [`ExitId`]s.
     pub fn exits(&self) -> &[Exit] {
         &self.exits
+    }
+
+    /// Whether some rule asks for the name of a flow, whoever runs its servers.
+    pub fn asks_for_names(&self) -> bool {
+        self.asks_for_names
     }
 
     /// Whether what the opening of a flow shows, a name above all, can matter to any rule.

@@ -153,6 +153,27 @@ pub(super) enum Test {
 }
 
 impl Test {
+    /// Whether a name may matter whoever runs its servers.
+    pub(super) fn asks_for_name(&self) -> bool {
+        match self {
+            Self::Domain(_) | Self::SniMissing(_) | Self::SniMismatch(_) => true,
+            Self::To(parts) => parts.iter().any(|(part, _)| part.asks_for_name()),
+            Self::Proto(_)
+            | Self::Port(_)
+            | Self::Anycast(_)
+            | Self::Cleartext(_)
+            | Self::NoDns(_)
+            | Self::From(_)
+            | Self::Ip(_)
+            | Self::Asn(_)
+            | Self::Operator(_)
+            | Self::Country(_)
+            | Self::OperatorCountry(_)
+            | Self::Jurisdiction(_)
+            | Self::Schedule(_) => false,
+        }
+    }
+
     /// Whether what the opening of a flow shows may matter: a name adds to those known of operators and seats.
     pub(super) fn asks_for_opening(&self) -> bool {
         match self {
