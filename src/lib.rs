@@ -16,6 +16,7 @@ pub mod time;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod dns;
 pub mod exit;
 pub mod kernel;
 pub mod link;

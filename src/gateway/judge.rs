@@ -130,7 +130,7 @@ impl Gateway {
         };
         let (key, destination) = (*key, flow.destination);
         let was_blocked = matches!(flow.state, State::Blocked(_));
-        if flow.is_undecided() {
+        if flow.is_undecided() || flow.is_questioner() {
             // What decides on it is asked when it has shown what it wants.
             return;
         }
@@ -233,6 +233,9 @@ impl Gateway {
         } else {
             end
         };
+        if flow.is_questioner() {
+            return self.recycle(flow);
+        }
         self.event(Event::Close(Box::new(Close {
             flow: flow.serial,
             key,
@@ -244,6 +247,10 @@ impl Gateway {
             path,
             end,
         })));
+        self.recycle(flow);
+    }
+
+    fn recycle(&mut self, flow: Flow) {
         if let State::Stream(stream) = flow.state {
             self.terminator.recycle(stream.into_connection());
         }
@@ -268,6 +275,7 @@ impl Gateway {
                 }
                 Out::Dialing(since) => self.schedule(id, since + super::tcp::DIAL_TIMEOUT),
                 Out::Connected => self.touch(id),
+                Out::Here => self.questions_idle(id, now),
             },
             State::Dialing(_) => {
                 let until = flow.opened + super::tcp::DIAL_TIMEOUT;
@@ -348,10 +356,10 @@ impl Gateway {
                 },
             )) => {
                 let out = stream.out;
-                if out != Out::Connected {
+                if matches!(out, Out::Undecided(_) | Out::Dialing(_)) {
                     self.dialing = self.dialing.saturating_sub(1);
                 }
-                if matches!(out, Out::Undecided(_)) {
+                if matches!(out, Out::Undecided(_) | Out::Here) {
                     return self.abort(id, now);
                 }
                 let reset = end != End::Done;

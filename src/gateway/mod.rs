@@ -6,6 +6,8 @@
 //! sockets, and writes [packets](Gateway::next_packet) to the link until nothing is left.
 
 mod answer;
+mod dns;
+mod dns_stream;
 mod event;
 mod inspection;
 mod judge;
@@ -14,6 +16,7 @@ mod pass;
 mod tcp;
 mod udp;
 
+pub use dns::{Ask, Dns, Lane, Upstream};
 pub use event::{Cause, Close, Count, End, Event, Failure, Leak, Open, Path, Refused, Subject};
 pub use tcp::Outgoing;
 pub use udp::Answer;
@@ -22,7 +25,7 @@ use judge::Judged;
 
 use crate::flow::{Exhausted, FlowId, FlowKey, FlowTable, Wheel};
 use crate::jurisdiction::Data;
-use crate::names::Names;
+use crate::names::{Cache, Names};
 use crate::packet::fragment::Reassembler;
 use crate::packet::{Checksum, Offload, Parsed, Tcp, Transport, fragment, protocol};
 use crate::policy::{Active, Permit, Policy, Reply};
@@ -42,6 +45,8 @@ const EVENTS: usize = 4096;
 const LEAKS_PER_FLOW: u32 = 16;
 /// Refusals answered in one second; more are silent.
 const ANSWERS_PER_SECOND: u32 = 500;
+/// Answers of resolvers that are kept.
+const ANSWERS: usize = 10_000;
 /// A blocked flow is remembered this long after its last packet.
 const BLOCKED_IDLE: Duration = Duration::from_secs(30);
 
@@ -65,8 +70,10 @@ pub struct Settings {
     pub shape: Shape,
     /// Our own addresses on the link.
     pub own: Vec<IpAddr>,
-    /// Port 53 of our own addresses is this resolver.
+    /// Port 53 of our own addresses is this resolver; of no account where questions are answered here.
     pub resolver: Option<SocketAddr>,
+    /// Port 53 of any address is answered here.
+    pub dns: Option<Dns>,
     /// What is written back to the link is forwarded by the kernel: allowed flows may pass packet by packet.
     pub forward: bool,
     /// The kernel can be told to forward flows without us.
@@ -92,6 +99,7 @@ pub struct Limits {
 pub struct Shared {
     names: Mutex<Names>,
     memory: Mutex<Memory>,
+    cache: Mutex<Cache>,
     /// Something was found: every datagram is compared until a look at the memory says that nothing is left to compare
     /// with. Without it only the first ones of each flow are, so that no lock is taken for the others.
     alert: AtomicBool,
@@ -103,6 +111,7 @@ impl Shared {
         Self {
             names: Mutex::new(Names::new(names, seed)),
             memory: Mutex::default(),
+            cache: Mutex::new(Cache::new(ANSWERS, seed.rotate_left(29))),
             alert: AtomicBool::new(false),
         }
     }
@@ -110,6 +119,10 @@ impl Shared {
     /// The names, whatever became of who held them before: each change of theirs is whole.
     fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_alert(&self) -> bool {
@@ -226,6 +239,8 @@ pub struct Gateway {
     dirty: Vec<FlowId>,
     /// Packets that were held back and go on, with what the link said of them.
     released: VecDeque<(Offload, Vec<u8>)>,
+    /// Questions of clients to resolvers.
+    questions: dns::Questions,
     events: VecDeque<Event>,
     lost_events: u64,
     found: Vec<Finding>,
@@ -306,6 +321,7 @@ impl Gateway {
             orders: VecDeque::new(),
             dirty: Vec::new(),
             released: VecDeque::new(),
+            questions: dns::Questions::default(),
             events: VecDeque::new(),
             lost_events: 0,
             found: Vec::new(),
@@ -479,6 +495,10 @@ impl Gateway {
             }
             return Fate::Done;
         };
+        if parsed.protocol == protocol::UDP && self.is_question(&key) {
+            self.ask_by_datagram(&key, bytes, parsed, offload, now);
+            return Fate::Done;
+        }
         let id = match self.flows.find(&key) {
             Some(id) => id,
             None => match self.open(&key, bytes, parsed, now) {
@@ -534,6 +554,9 @@ impl Gateway {
     ) -> Option<FlowId> {
         if matches!(parsed.transport, Transport::Tcp(tcp) if tcp.flags & Tcp::RST != 0) {
             return None;
+        }
+        if self.is_question(key) {
+            return self.open_questions(key, bytes, parsed, now);
         }
         let mut destination = SocketAddr::new(key.dst, key.dport);
         if self.settings.own.contains(&key.dst) {
@@ -637,6 +660,7 @@ impl Gateway {
         self.shared.names().hold(key.src, destination.ip(), now);
         match self.waits_until(id) {
             Some(until) => self.schedule(id, until),
+            None if matches!(self.flows.get(id), Some((_, flow)) if flow.is_questioner()) => {}
             None => self.opened(id, key, judged, now),
         }
         Ok(id)

@@ -130,7 +130,7 @@ impl Gateway {
             State::Waiting => Some(flow.opened + WAIT),
             State::Stream(stream) => match stream.out {
                 Out::Undecided(until) => Some(until),
-                Out::Dialing(_) | Out::Connected => None,
+                Out::Dialing(_) | Out::Connected | Out::Here => None,
             },
             State::Blocked(_) | State::Dialing(_) | State::Datagrams { .. } | State::Passed(_) => {
                 None

@@ -400,7 +400,7 @@ impl Gateway {
         }
     }
 
-    fn send_built(&mut self, packet: &mut [u8], mut offload: Offload) {
+    pub(super) fn send_built(&mut self, packet: &mut [u8], mut offload: Offload) {
         if !self.settings.shape.offload {
             crate::packet::checksum::complete(packet, &mut offload);
         }

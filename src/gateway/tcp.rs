@@ -1,5 +1,6 @@
 //! TCP flows: the SYN is held until the way out is connected, then rings are pumped both ways.
 
+use super::dns_stream::Questioner;
 use super::inspection::{Inspection, Look};
 use super::pass::HOLD;
 use super::{End, Failure, Flow, Gateway, Order, State};
@@ -20,6 +21,8 @@ pub(super) struct Stream {
     pub(super) connection: Connection,
     pub(super) inspection: Inspection,
     pub(super) out: Out,
+    /// It carries questions, which are answered here.
+    pub(super) questions: Option<Box<Questioner>>,
     /// The outside has sent its FIN.
     upstream_done: bool,
     /// It waits in the list of dirty flows.
@@ -34,6 +37,8 @@ pub(super) enum Out {
     /// It was asked for then.
     Dialing(Time),
     Connected,
+    /// There is none: the client speaks with us.
+    Here,
 }
 
 /// What became of an attempt to take bytes of a client.
@@ -55,6 +60,7 @@ impl Stream {
             connection,
             inspection,
             out,
+            questions: None,
             upstream_done: false,
             dirty: false,
         }
@@ -307,6 +313,7 @@ impl Gateway {
                 );
                 self.touch(id);
                 self.read_opening(id, now);
+                self.read_questions(id, now);
             }
             State::Dialing(syn) => {
                 if tcp.flags & Tcp::RST != 0 {

@@ -87,7 +87,7 @@ impl Question {
 
     /// The question as it is asked of others: nothing of the client is in it.
     pub fn to_others(&self) -> Message {
-        let mut message = Message::query();
+        let mut message = Message::new(0, MessageType::Query, OpCode::Query);
         let mut query = self.query.clone();
         query.set_name(query.name().to_lowercase());
         message.add_query(query);
@@ -98,6 +98,11 @@ impl Question {
         edns.set_dnssec_ok(self.edns.is_some_and(|(_, signatures)| signatures));
         message.set_edns(edns);
         message
+    }
+
+    /// Makes a message one that answers this question, as it was asked.
+    pub fn put_into(&self, message: &mut Message) {
+        message.queries = vec![self.query.clone()];
     }
 
     /// An answer without records.
@@ -118,7 +123,7 @@ impl Question {
         message.metadata.recursion_desired = self.recursion;
         message.metadata.recursion_available = true;
         message.metadata.checking_disabled = self.checking_disabled;
-        message.queries = vec![self.query.clone()];
+        self.put_into(&mut message);
         message.signature = None;
         message.edns = self.edns.map(|(_, signatures)| {
             let mut edns = Edns::new();

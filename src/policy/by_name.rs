@@ -47,7 +47,7 @@ fn by_name(seen: &Seen<'_>, test: &Test, asked: Asked) -> Truth {
         Test::Operator(_) | Test::OperatorCountry(_) | Test::Jurisdiction(_) => {
             match seen.test(test, asked) {
                 Truth::Yes if asked.stops && !asked.negate => Truth::Yes,
-                _ => Truth::Unknown(Waits::NEVER),
+                Truth::Yes | Truth::No | Truth::Unknown(_) => Truth::Unknown(Waits::NEVER),
             }
         }
         Test::To(parts) => {

@@ -2,6 +2,7 @@
 
 use super::gate::{Gate, Handle, Plan, default_shards, descriptors, memory};
 use crate::config::{Config, Mode, Path};
+use crate::dns::Resolver;
 use crate::gateway::Snapshot;
 use crate::kernel::divert::{Divert, OWN_MARK};
 use crate::kernel::netlink::Netlink;
@@ -54,11 +55,12 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
         lans,
         own_traffic: host,
     };
+    let dns = Resolver::start(&config.dns, host.then_some(OWN_MARK))?;
     let installed = divert.install()?;
     let plan = Plan {
         mtu: link.mtu,
         own: OURS.to_vec(),
-        resolver: None,
+        dns,
         limits: config.limits.limits(descriptors()),
         memory: memory(config.limits.memory),
         mark: host.then_some(OWN_MARK),

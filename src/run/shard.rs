@@ -1,6 +1,7 @@
 //! One thread's loop: a link, a gateway and its sockets, run to completion.
 
 use super::Clock;
+use crate::dns::Resolver;
 use crate::exit::{self, Datagrams, Direct, Echo};
 use crate::flow::{FlowId, FlowKey};
 use crate::gateway::{
@@ -12,6 +13,7 @@ use crate::packet::{Offload, offload, protocol};
 use crate::policy::Permit;
 use crate::time::Time;
 use anyhow::{Context, Result};
+use hickory_proto::op::Message;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -42,6 +44,8 @@ const CONTROL: Token = Token(1);
 pub(super) enum Control {
     /// Judge by something else from now on.
     Replace(Arc<Snapshot>),
+    /// What came of a question.
+    Resolved(u64, Option<Box<Message>>),
     /// The hardware addresses of clients.
     Neighbours(HashMap<IpAddr, [u8; 6]>),
     /// End all flows and return.
@@ -74,6 +78,8 @@ pub(super) struct Shard {
     sockets: Slots<Mapped>,
     /// Where flows are left to the kernel; one for all shards, asked for once a flow.
     kernel: Option<Kernel>,
+    /// Who asks questions, and how to tell this shard of the answers.
+    pub(super) resolver: Option<(Resolver, Handle)>,
     leaving: Vec<FlowId>,
     /// Stop as soon as nothing is left to carry, at the latest then.
     finish: Option<Time>,
@@ -149,6 +155,7 @@ impl Shard {
             streams: Slots::default(),
             sockets: Slots::default(),
             kernel,
+            resolver: None,
             leaving: Vec::new(),
             finish: None,
             again: Vec::new(),
@@ -237,6 +244,10 @@ impl Shard {
                     }
                     self.gateway.replace(snapshot, now);
                 }
+                Control::Resolved(id, message) => {
+                    self.gateway
+                        .resolved(id, message.map(|message| *message), now);
+                }
                 Control::Neighbours(neighbours) => self.gateway.set_neighbours(neighbours),
                 Control::Stop => {
                     self.stop(now);
@@ -292,9 +303,26 @@ impl Shard {
             };
             self.pump(flow, now);
         }
+        self.have_asked();
         self.tell_kernel();
         self.flush();
         self.report();
+    }
+
+    /// Hands questions to the resolver, which answers by way of the control messages.
+    fn have_asked(&mut self) {
+        while let Some(ask) = self.gateway.next_ask() {
+            let Some((resolver, shard)) = &self.resolver else {
+                continue;
+            };
+            let (shard, id) = (shard.clone(), ask.id);
+            resolver.ask(
+                ask,
+                Box::new(move |message| {
+                    shard.send(Control::Resolved(id, message.map(Box::new)));
+                }),
+            );
+        }
     }
 
     /// Hands a packet that was held back to the gateway again.

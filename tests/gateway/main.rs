@@ -10,6 +10,7 @@
 
 mod bulk;
 mod datagrams;
+mod dns;
 mod leaks;
 mod names;
 mod passing;
