@@ -9,7 +9,8 @@ use super::verdict::{Origin, Reply};
 
 impl Policy {
     /// The rule that blocks every flow to the names of `facts`, whatever the address, port and protocol, and how it
-    /// answers; the facts of the address are not looked at. `None` if some flow to them may get by, or not for the name.
+    /// answers; the facts of the address are not looked at. `None` if some flow to them may get by, other than by an
+    /// address that is let go by itself.
     pub fn blocks_name(&self, facts: &Facts<'_>) -> Option<(Origin, Reply)> {
         let seen = Seen::new(facts, self);
         for (index, rule) in (0..).zip(&self.rules) {
@@ -58,6 +59,8 @@ fn by_name(seen: &Seen<'_>, test: &Test, asked: Asked) -> Truth {
                 parts.fold(Truth::No, Truth::or)
             }
         }
+        // What is let go by its address needs no name.
+        Test::Ip(_) if !asked.stops && !asked.negate => Truth::No,
         Test::Proto(_)
         | Test::Port(_)
         | Test::Anycast(_)
