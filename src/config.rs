@@ -28,6 +28,9 @@ pub struct Config {
     /// Where events go.
     #[serde(default)]
     pub events: Events,
+    /// How questions to resolvers are answered.
+    #[serde(default)]
+    pub dns: Dns,
     /// Bounds.
     #[serde(default)]
     pub limits: Bounds,
@@ -85,6 +88,35 @@ pub enum Mode {
     Gateway,
     /// Of this machine.
     Host,
+}
+
+/// How questions to resolvers are answered: those of port 53, whatever their address.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// They are answered here. Otherwise they are flows like all others.
+    pub answer: bool,
+    /// Who is asked, the first that answers: `system`, `ADDRESS[:PORT]`, `tls://ADDRESS[:PORT]#NAME`,
+    /// `https://ADDRESS[:PORT]/PATH#NAME` or `quic://ADDRESS[:PORT]#NAME`. Names are only checked, never looked up.
+    pub upstreams: Vec<String>,
+    /// Names that may lead to private addresses, with all below them.
+    pub private: Vec<String>,
+    /// Certificates of the authorities that may vouch for upstreams, in place of the public ones.
+    pub ca: Option<PathBuf>,
+    /// Others to ask, for some names or clients; the first that fits.
+    pub route: Vec<DnsRoute>,
+}
+
+/// Who is asked for some names, or by some clients.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsRoute {
+    /// For these names and all below them.
+    pub domain: Vec<String>,
+    /// By these clients.
+    pub from: Vec<IpNet>,
+    /// As under `[dns]`.
+    pub upstreams: Vec<String>,
 }
 
 /// Where events go.
@@ -153,6 +185,18 @@ impl Default for Link {
             mtu: 1500,
             path: Path::Kernel,
             shards: None,
+        }
+    }
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            answer: true,
+            upstreams: vec!["system".into()],
+            private: Vec::new(),
+            ca: None,
+            route: Vec::new(),
         }
     }
 }

@@ -157,7 +157,7 @@ fn case() -> impl Strategy<Value = Case> {
             option::of(any::<bool>()),
             option::of(any::<bool>()),
         ),
-        vec((select(&NAMES[..]), any::<bool>()), 0..3),
+        vec((select(&NAMES[..]), any::<bool>()), 0..4),
         option::of(select(&[50u64, 150, 250][..])),
     )
         .prop_map(
@@ -506,6 +506,9 @@ impl Case {
                     all: names,
                 };
                 let answer = judge(&claims, inside, negate, stops);
+                if self.only_claims(answer, only_shown, stops) {
+                    return None;
+                }
                 // A better name may still come, and let go what a DNS answer speaks against.
                 let may_improve = !stops && ports && !shown && !claims.missing;
                 if may_improve && answer == Some(false) {
@@ -514,6 +517,36 @@ impl Case {
                     answer
                 }
             }
+        }
+    }
+
+    /// Whether nothing but what the flow claims speaks for letting go, or against stopping.
+    fn only_claims(&self, answer: Option<bool>, only_shown: bool, stops: bool) -> bool {
+        let answered = |name: &str| {
+            self.names
+                .iter()
+                .any(|(known, shown)| !shown && *known == name)
+        };
+        let mut shown = self.names.iter().filter(|(_, shown)| *shown);
+        let believed = if only_shown {
+            shown.all(|(name, _)| answered(name))
+        } else {
+            self.names.iter().any(|(_, shown)| !shown)
+        };
+        answer == Some(!stops) && !believed
+    }
+
+    /// Whether a condition that cannot be told would hold if the flow is what it claims to be.
+    fn is_claim(&self, key: &Key, negate: bool, rule: &Rule) -> bool {
+        let shown = self.names.iter().any(|(_, shown)| *shown);
+        matches!(key, Key::Domain(_)) && shown && {
+            let mut answered = self.clone();
+            answered.names.retain(|(_, shown)| *shown);
+            let shown = answered.names.clone();
+            answered
+                .names
+                .extend(shown.iter().map(|(name, _)| (*name, false)));
+            answered.holds(key, negate, rule) == Some(true)
         }
     }
 
@@ -557,10 +590,16 @@ impl Case {
     /// Verdict, rule, whether by unknown, and the observed rule that would have decided otherwise.
     fn reference(&self, rules: &[Rule], default: &str) -> (String, String, bool, Option<String>) {
         let mut observed: Option<(String, &str)> = None;
-        let done = |action: &str, id: String, unknown, observed: Option<(String, &str)>| {
-            let observed = observed.filter(|(_, other)| *other != action);
-            (action.to_owned(), id, unknown, observed.map(|(id, _)| id))
-        };
+        let mut claimed: Option<String> = None;
+        let done =
+            |action: &str, id: String, unknown, observed: Option<(String, &str)>, claimed| {
+                let (action, id) = match claimed {
+                    Some(claimed) if action == "allow" => ("reroute", claimed),
+                    _ => (action, id),
+                };
+                let observed = observed.filter(|(_, other)| *other != action);
+                (action.to_owned(), id, unknown, observed.map(|(id, _)| id))
+            };
         for (number, rule) in rules.iter().enumerate() {
             let id = format!("r{number}");
             let answers: Vec<Option<bool>> = rule
@@ -583,10 +622,19 @@ impl Case {
             if fires && watched {
                 observed.get_or_insert((id, rule.action));
             } else if fires {
-                return done(rule.action, id, truth.is_none(), observed);
+                return done(rule.action, id, truth.is_none(), observed, claimed);
+            } else if truth.is_none() && rule.action == "reroute" && !watched {
+                let mut unknown = rule
+                    .keys
+                    .iter()
+                    .zip(&answers)
+                    .filter(|(_, answer)| answer.is_none());
+                if unknown.all(|((key, negate), _)| self.is_claim(key, *negate, rule)) {
+                    claimed.get_or_insert(id);
+                }
             }
         }
-        done(default, "default".into(), false, observed)
+        done(default, "default".into(), false, observed, claimed)
     }
 }
 
@@ -624,6 +672,10 @@ proptest! {
         prop_assert_eq!(why.decision, decision);
         prop_assert_eq!(why.verdict, decision.verdict.name());
         match decision.origin {
+            // Only a reroute by a claim is decided on after later rules.
+            Origin::Rule(_) if why.verdict == "reroute" => {
+                prop_assert!(why.trace.iter().any(|step| step.rule == why.rule))
+            }
             Origin::Rule(_) => prop_assert_eq!(&why.trace.last().unwrap().rule, &why.rule),
             Origin::Default => prop_assert_eq!(why.trace.len(), rules.len()),
         }
@@ -668,6 +720,21 @@ proptest! {
         named.names.push((name, true));
         if shows_names && !decision.needs_more() && matches!(decision.verdict, Verdict::Block(_)) {
             let verdict = named.decide(&policy).verdict;
+            prop_assert!(matches!(verdict, Verdict::Block(_)), "{:?}", verdict);
+        }
+    }
+
+    #[test]
+    fn what_a_flow_claims_never_lets_go_what_was_blocked(
+        rules in vec(rule(), 0..6), case in case(), name in select(&NAMES[..]),
+    ) {
+        let policy = load(&text(&rules, "block", ""));
+        let answered = case.names.iter().any(|(known, shown)| !shown && *known == name);
+        let mut claiming = case.clone();
+        claiming.names.push((name, true));
+        let blocked = matches!(case.decide(&policy).verdict, Verdict::Block(_));
+        if blocked && !answered {
+            let verdict = claiming.decide(&policy).verdict;
             prop_assert!(matches!(verdict, Verdict::Block(_)), "{:?}", verdict);
         }
     }
@@ -729,6 +796,12 @@ proptest! {
         let wanted = case.decide(&floor);
         if let Origin::Rule(_) = wanted.origin {
             let decision = case.decide(&policy);
+            let why = case.with(|facts| floor.explain(facts));
+            if why.trace.last().unwrap().rule != why.rule {
+                // A reroute by a claim: it holds against whatever would let go, not against what stops.
+                prop_assert_ne!(decision.verdict.name(), "allow");
+                return Ok(());
+            }
             prop_assert_eq!(decision.verdict.name(), wanted.verdict.name());
             prop_assert_eq!(policy.rule_id(decision.origin), floor.rule_id(wanted.origin));
             prop_assert_eq!(decision.unknown, wanted.unknown);

@@ -89,7 +89,11 @@ fn live() -> impl FnMut(&Event) + Send {
                 printable(&leak.finding.sample),
                 leak.key.dst
             ),
-            Event::Leak(_) | Event::Close(_) | Event::Refused(_) | Event::Exit(_) => return,
+            Event::Shown(_)
+            | Event::Leak(_)
+            | Event::Close(_)
+            | Event::Refused(_)
+            | Event::Exit(_) => return,
         };
         println!("  {:5.2} s  {line}", began.elapsed().as_secs_f32());
     }

@@ -38,7 +38,7 @@ pub(super) struct Args {
     /// A name that the client uses for the destination.
     #[arg(long)]
     name: Option<String>,
-    /// How the name is known: shown by the flow, or by a DNS answer.
+    /// How the name is known: shown by the flow and by a DNS answer, by an answer alone, or only claimed by the flow.
     #[arg(long, value_enum, default_value_t = Known::Sni, requires = "name")]
     evidence: Known,
     /// One JSON object.
@@ -60,6 +60,7 @@ enum Proto {
 enum Known {
     Sni,
     Dns,
+    Claimed,
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
@@ -73,11 +74,18 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         }
         None => None,
     };
-    let evidence = match args.evidence {
-        Known::Sni => Evidence::Sni,
-        Known::Dns => Evidence::Dns { age: 0 },
+    let evidence: &[Evidence] = match args.evidence {
+        Known::Sni => &[Evidence::Dns { age: 0 }, Evidence::Sni],
+        Known::Dns => &[Evidence::Dns { age: 0 }],
+        Known::Claimed => &[Evidence::Sni],
     };
-    let names: Vec<Name<'_>> = name.iter().map(|name| Name { name, evidence }).collect();
+    let names: Vec<Name<'_>> = name
+        .iter()
+        .flat_map(|name| {
+            let evidence = evidence.iter().copied();
+            evidence.map(move |evidence| Name { name, evidence })
+        })
+        .collect();
     let why = policy.explain(&Facts {
         source: sender.source(),
         protocol: match args.proto {

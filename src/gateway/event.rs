@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub enum Event {
     /// A flow began and was judged.
     Open(Box<Open>),
+    /// A flow showed a name that is against it, or for which no answer gave its client the address.
+    Shown(Box<Open>),
     /// A payload gave something away.
     Leak(Box<Leak>),
     /// A flow is over.
@@ -39,7 +41,7 @@ pub struct ExitChange {
     pub why: String,
 }
 
-/// A flow at its beginning.
+/// A flow and what was made of it.
 #[derive(Clone, Debug)]
 pub struct Open {
     /// Number of the flow in this process.
@@ -69,6 +71,8 @@ pub struct Subject {
     pub names: Vec<(Box<str>, Evidence)>,
     /// The client's hardware address, where it is known.
     pub mac: Option<[u8; 6]>,
+    /// What its first payload showed.
+    pub opening: Opening,
     /// Wall clock in seconds since the Unix epoch, where it is set.
     pub wall: Option<u64>,
 }
@@ -173,6 +177,8 @@ pub enum End {
     Rejudged,
     /// The exit that carried it is down, and no other may carry it.
     ExitDown,
+    /// What it showed of whom it asks for is against it.
+    Shown,
     /// Its payload leaked.
     Leaked,
     /// The gateway is shutting down.
@@ -241,7 +247,7 @@ impl Subject {
             destination: self.destination,
             address: self.address,
             names: &names,
-            opening: Opening::default(),
+            opening: self.opening,
             data,
             wall: self.wall,
         })
@@ -295,6 +301,7 @@ impl End {
             Self::Blocked => "blocked",
             Self::Rejudged => "rejudged",
             Self::ExitDown => "exit-down",
+            Self::Shown => "shown",
             Self::Leaked => "leaked",
             Self::Shutdown => "shutdown",
         }

@@ -75,6 +75,9 @@ impl Gateway {
         let Some((_, flow)) = self.flows.get(id) else {
             return;
         };
+        if flow.is_undecided() || flow.is_questioner() {
+            return;
+        }
         let Cause::Policy(decision) = flow.cause else {
             if matches!(flow.cause, Cause::Unavailable(..)) {
                 // Forgotten, so that its next packet is judged as the first.
@@ -118,7 +121,7 @@ impl Gateway {
                 self.orders.push_back(Order::Hangup { flow: id, reset });
                 self.orders.push_back(Order::Dial { flow: id, permit });
             }
-            State::Stream(_) | State::Passed(_) | State::Blocked(_) => {
+            State::Stream(_) | State::Passed(_) | State::Blocked(_) | State::Waiting => {
                 self.end(id, End::ExitDown, now)
             }
         }

@@ -1,5 +1,7 @@
 //! From a five-tuple to facts to a verdict, and what follows from it over a flow's life.
 
+use super::opening::Claims;
+use super::tcp::Out;
 use super::{
     BLOCKED_IDLE, Cause, Close, EVENTS, End, Event, Flow, Gateway, Open, Order, Path, Refused,
     State, Subject,
@@ -20,6 +22,17 @@ pub(super) struct Judged {
 }
 
 impl Judged {
+    /// The flow claims a name for which no answer gave its client the address.
+    pub(super) fn contradicts_answers(&self) -> bool {
+        let names = &self.subject.names;
+        let is_claim = |evidence: &Evidence| evidence.is_in_flow() && *evidence != Evidence::Outer;
+        let mut claims = names.iter().filter(|(_, evidence)| is_claim(evidence));
+        claims.any(|(claim, _)| {
+            let mut answers = names.iter().filter(|(_, evidence)| !evidence.is_in_flow());
+            !answers.any(|(name, _)| name == claim)
+        })
+    }
+
     /// The right to send, by the very exit that carries it now, or how to answer.
     pub(super) fn permit(&self) -> Result<Permit, Reply> {
         self.permit
@@ -28,7 +41,13 @@ impl Judged {
 
 impl Gateway {
     /// Judges a flow of `key` that really goes to `destination`.
-    pub(super) fn judge(&self, key: &FlowKey, destination: SocketAddr, now: Time) -> Judged {
+    pub(super) fn judge(
+        &self,
+        key: &FlowKey,
+        destination: SocketAddr,
+        claims: Option<&Claims>,
+        now: Time,
+    ) -> Judged {
         let Self {
             snapshot,
             shared,
@@ -50,7 +69,9 @@ impl Gateway {
                         },
                     )
                 })
+                .chain(claims.iter().flat_map(|claims| claims.names()).cloned())
                 .collect(),
+            opening: claims.map(Claims::opening).unwrap_or_default(),
             mac: neighbours.get(&key.src).copied(),
             wall: self.wall,
         };
@@ -96,22 +117,20 @@ impl Gateway {
         };
         let (key, destination) = (*key, flow.destination);
         let was_blocked = matches!(flow.state, State::Blocked(_));
+        if flow.is_undecided() || flow.is_questioner() {
+            // What decides on it is asked when it has shown what it wants.
+            return;
+        }
         let (cause, keeps_exits) = (flow.cause, self.keeps_exits(flow, before));
-        let judged = self.judge(&key, destination, now);
-        let same = match (cause, judged.cause) {
-            (Cause::Policy(before), Cause::Policy(after)) => {
-                before.verdict == after.verdict && keeps_exits
-            }
-            (Cause::Scope(before), Cause::Scope(after)) => before == after,
-            // What cannot be carried may be carried now.
-            _ => false,
-        };
+        let judged = self.judge(&key, destination, flow.claims.as_deref(), now);
+        let same =
+            same_verdict(cause, judged.cause) && (keeps_exits || matches!(cause, Cause::Scope(_)));
         match self.flows.get_mut(id) {
             Some((_, flow)) if same => {
                 flow.cause = judged.cause;
                 flow.active = judged.active;
                 if let State::Passed(pass) = &mut flow.state {
-                    pass.begin_again();
+                    flow.sniffs &= !pass.begin_again();
                 }
             }
             // A flow that was blocked is forgotten, so that its next packet is judged as the first.
@@ -129,10 +148,12 @@ impl Gateway {
 
     /// Ends a flow, whatever its state: both sides are told as far as they have to be.
     pub(super) fn end(&mut self, id: FlowId, end: End, now: Time) {
+        self.tell_undecided(id, now);
         self.hang_up(id, end, now);
         let Some((key, flow)) = self.flows.remove(id) else {
             return;
         };
+        self.shared.names().release(key.src, flow.destination.ip());
         if let State::Datagrams { mapping, .. } = flow.state {
             self.unmap(mapping, &key);
         }
@@ -142,7 +163,7 @@ impl Gateway {
             self.orders.push_back(Order::Recall { key });
         }
         let path = match &flow.state {
-            State::Blocked(_) | State::Dialing(_) => Path::None,
+            State::Blocked(_) | State::Waiting | State::Dialing(_) => Path::None,
             State::Stream(_) | State::Datagrams { .. } => Path::Terminate,
             State::Passed(pass) if pass.in_kernel => Path::Kernel,
             State::Passed(_) => Path::Pass,
@@ -152,6 +173,9 @@ impl Gateway {
         } else {
             end
         };
+        if flow.is_questioner() {
+            return self.recycle(flow);
+        }
         self.event(Event::Close(Box::new(Close {
             flow: flow.serial,
             key,
@@ -163,6 +187,10 @@ impl Gateway {
             path,
             end,
         })));
+        self.recycle(flow);
+    }
+
+    fn recycle(&mut self, flow: Flow) {
         if let State::Stream(stream) = flow.state {
             self.terminator.recycle(stream.into_connection());
         }
@@ -175,16 +203,25 @@ impl Gateway {
         };
         flow.timer = None;
         self.release(id, now);
+        self.end_waiting(id, now);
         let Some((key, flow)) = self.flows.get_mut(id) else {
             return;
         };
         match &mut flow.state {
-            State::Stream(stream) => {
-                if now.since(flow.used) >= super::LONGEST_TIMER {
-                    stream.rest(&mut self.terminator);
+            State::Stream(stream) => match stream.out {
+                Out::Undecided(until) => self.schedule(id, until),
+                Out::Dialing(since) if now.since(since) >= super::tcp::DIAL_TIMEOUT => {
+                    self.failed(id, super::Failure::TimedOut, now)
                 }
-                self.touch(id)
-            }
+                Out::Dialing(since) => self.schedule(id, since + super::tcp::DIAL_TIMEOUT),
+                Out::Connected => {
+                    if now.since(flow.used) >= super::LONGEST_TIMER {
+                        stream.rest(&mut self.terminator);
+                    }
+                    self.touch(id)
+                }
+                Out::Here => self.questions_idle(id, now),
+            },
             State::Dialing(_) => {
                 let until = flow.opened + super::tcp::DIAL_TIMEOUT;
                 if until > now {
@@ -193,7 +230,7 @@ impl Gateway {
                     self.failed(id, super::Failure::TimedOut, now)
                 }
             }
-            State::Blocked(_) | State::Datagrams { .. } | State::Passed(_) => {
+            State::Blocked(_) | State::Waiting | State::Datagrams { .. } | State::Passed(_) => {
                 let until = flow.used + idle_limit(key, flow);
                 if until > now {
                     self.schedule(id, until)
@@ -231,6 +268,17 @@ impl Gateway {
         self.event(Event::Refused(Refused { what, source, at }));
     }
 
+    /// A flow that ends before it is decided is told of all the same.
+    fn tell_undecided(&mut self, id: FlowId, now: Time) {
+        if let Some((key, flow)) = self.flows.get(id)
+            && flow.is_undecided()
+        {
+            let (key, destination) = (*key, flow.destination);
+            let judged = self.judge(&key, destination, flow.claims.as_deref(), now);
+            self.opened(id, &key, judged, now);
+        }
+    }
+
     fn hang_up(&mut self, id: FlowId, end: End, now: Time) {
         match self.flows.get_mut(id) {
             Some((
@@ -252,10 +300,17 @@ impl Gateway {
             Some((
                 _,
                 Flow {
-                    state: State::Stream(_),
+                    state: State::Stream(stream),
                     ..
                 },
             )) => {
+                let out = stream.out;
+                if matches!(out, Out::Undecided(_) | Out::Dialing(_)) {
+                    self.dialing = self.dialing.saturating_sub(1);
+                }
+                if matches!(out, Out::Undecided(_) | Out::Here) {
+                    return self.abort(id, now);
+                }
                 let reset = end != End::Done;
                 if reset {
                     self.abort(id, now);
@@ -267,6 +322,16 @@ impl Gateway {
     }
 }
 
+/// Whether a flow is treated the same by both.
+pub(super) fn same_verdict(before: Cause, after: Cause) -> bool {
+    match (before, after) {
+        (Cause::Policy(before), Cause::Policy(after)) => before.verdict == after.verdict,
+        (Cause::Scope(before), Cause::Scope(after)) => before == after,
+        // What cannot be carried may be carried now.
+        _ => false,
+    }
+}
+
 /// How long a flow may lie idle: RFC 4787, section 4.3, for answered UDP; less where nothing came back, and little for
 /// protocols that ask and answer once.
 fn idle_limit(key: &FlowKey, flow: &Flow) -> std::time::Duration {
@@ -274,7 +339,7 @@ fn idle_limit(key: &FlowKey, flow: &Flow) -> std::time::Duration {
     const ASK_ONCE: [u16; 4] = [53, 123, 3478, 5353];
     match flow.state {
         State::Blocked(_) => BLOCKED_IDLE,
-        State::Dialing(_) => super::tcp::DIAL_TIMEOUT,
+        State::Dialing(_) | State::Waiting => super::tcp::DIAL_TIMEOUT,
         State::Stream(_) => Duration::MAX,
         State::Passed(ref pass) => Gateway::pass_idle(key, pass),
         State::Datagrams { answered: true, .. } if ASK_ONCE.contains(&key.dport) => {

@@ -6,14 +6,19 @@
 //! sockets, and writes [packets](Gateway::next_packet) to the link until nothing is left.
 
 mod answer;
+mod dns;
+mod dns_stream;
 mod event;
 mod exits;
+mod inspection;
 mod judge;
+mod opening;
 mod pass;
 mod payload;
 mod tcp;
 mod udp;
 
+pub use dns::{Ask, Dns, Lane, Upstream};
 pub use event::{
     Cause, Close, Count, End, Event, ExitChange, ExitFault, Failure, Leak, Open, Path, Refused,
     Subject,
@@ -25,7 +30,7 @@ use judge::Judged;
 
 use crate::flow::{Exhausted, FlowId, FlowKey, FlowTable, Wheel};
 use crate::jurisdiction::Data;
-use crate::names::Names;
+use crate::names::{Cache, Names};
 use crate::packet::fragment::Reassembler;
 use crate::packet::{Checksum, Offload, Parsed, Tcp, Transport, fragment, protocol};
 use crate::policy::{Active, ExitState, Permit, Policy, Reply};
@@ -49,6 +54,8 @@ const ANSWERS_PER_SECOND: u32 = 500;
 const LONGEST_TIMER: Duration = Duration::from_secs(8);
 /// Connections that are closing and make room for a new flow, at most.
 const MAKE_ROOM: usize = 64;
+/// Answers of resolvers that are kept.
+const ANSWERS: usize = 10_000;
 /// A blocked flow is remembered this long after its last packet.
 const BLOCKED_IDLE: Duration = Duration::from_secs(30);
 
@@ -72,8 +79,10 @@ pub struct Settings {
     pub shape: Shape,
     /// Our own addresses on the link.
     pub own: Vec<IpAddr>,
-    /// Port 53 of our own addresses is this resolver.
+    /// Port 53 of our own addresses is this resolver; of no account where questions are answered here.
     pub resolver: Option<SocketAddr>,
+    /// Port 53 of any address is answered here.
+    pub dns: Option<Dns>,
     /// What is written back to the link is forwarded by the kernel: allowed flows may pass packet by packet.
     pub forward: bool,
     /// The kernel can be told to forward flows without us.
@@ -99,6 +108,7 @@ pub struct Limits {
 pub struct Shared {
     names: Mutex<Names>,
     memory: Mutex<Memory>,
+    cache: Mutex<Cache>,
     /// Something was found: every datagram is compared until a look at the memory says that nothing is left to compare
     /// with. Without it only the first ones of each flow are, so that no lock is taken for the others.
     alert: AtomicBool,
@@ -110,6 +120,7 @@ impl Shared {
         Self {
             names: Mutex::new(Names::new(names, seed)),
             memory: Mutex::default(),
+            cache: Mutex::new(Cache::new(ANSWERS, seed.rotate_left(29))),
             alert: AtomicBool::new(false),
         }
     }
@@ -117,6 +128,10 @@ impl Shared {
     /// The names, whatever became of who held them before: each change of theirs is whole.
     fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_alert(&self) -> bool {
@@ -238,6 +253,10 @@ pub struct Gateway {
     dirty: Vec<FlowId>,
     /// Connections that pass and whose client has closed, oldest first.
     closing: VecDeque<FlowId>,
+    /// Packets that were held back and go on, with what the link said of them.
+    released: VecDeque<(Offload, Vec<u8>)>,
+    /// Questions of clients to resolvers.
+    questions: dns::Questions,
     events: VecDeque<Event>,
     lost_events: u64,
     found: Vec<Finding>,
@@ -268,6 +287,12 @@ struct Flow {
     leaks: u32,
     /// The next time the wheel calls for it.
     timer: Option<Time>,
+    /// What it has shown of whom it asks for.
+    claims: Option<Box<opening::Claims>>,
+    /// Its payload is read for whom it asks for.
+    sniffs: bool,
+    /// Datagrams that wait until they show it.
+    held: Option<Box<opening::Held>>,
     state: State,
 }
 
@@ -275,6 +300,8 @@ struct Flow {
 enum State {
     /// Judged, and going nowhere.
     Blocked(Reply),
+    /// Datagrams that are held until they show whom the flow asks for.
+    Waiting,
     /// The SYN waits for the way out.
     Dialing(Box<[u8]>),
     /// Terminated TCP.
@@ -314,6 +341,8 @@ impl Gateway {
             orders: VecDeque::new(),
             dirty: Vec::new(),
             closing: VecDeque::new(),
+            released: VecDeque::new(),
+            questions: dns::Questions::default(),
             events: VecDeque::new(),
             lost_events: 0,
             found: Vec::new(),
@@ -375,6 +404,11 @@ impl Gateway {
     /// The next packet for the link, offload header first.
     pub fn next_packet(&mut self) -> Option<&[u8]> {
         self.outbox.take()
+    }
+
+    /// The next packet that was held back and may go on: the shell hands it to [`packet`](Self::packet) again.
+    pub fn next_released(&mut self) -> Option<(Offload, Vec<u8>)> {
+        self.released.pop_front()
     }
 
     /// The next thing the shell is to do.
@@ -485,6 +519,10 @@ impl Gateway {
             }
             return Fate::Done;
         };
+        if parsed.protocol == protocol::UDP && self.is_question(&key) {
+            self.ask_by_datagram(&key, bytes, parsed, offload, now);
+            return Fate::Done;
+        }
         let id = match self.flows.find(&key) {
             Some(id) => id,
             None => match self.open(&key, bytes, parsed, now) {
@@ -492,6 +530,10 @@ impl Gateway {
                 None => return Fate::Done,
             },
         };
+        if parsed.protocol == protocol::UDP && !self.read_datagram(id, bytes, parsed, offload, now)
+        {
+            return Fate::Done;
+        }
         if matches!(
             self.flows.get(id),
             Some((
@@ -537,6 +579,9 @@ impl Gateway {
         if matches!(parsed.transport, Transport::Tcp(tcp) if tcp.flags & Tcp::RST != 0) {
             return None;
         }
+        if self.is_question(key) {
+            return self.open_questions(key, bytes, parsed, now);
+        }
         let mut destination = SocketAddr::new(key.dst, key.dport);
         if self.settings.own.contains(&key.dst) {
             match self.settings.resolver {
@@ -549,8 +594,10 @@ impl Gateway {
                 }
             }
         }
-        let judged = self.judge(key, destination, now);
-        let passes = self.passes(key, destination, &judged);
+        let judged = self.judge(key, destination, None, now);
+        let waits = opening::waits(judged.cause, key);
+        let permit = judged.permit().ok();
+        let passes = !waits && self.passes(key, destination, permit, judged.active);
         if let Transport::Tcp(tcp) = parsed.transport
             && tcp.flags & (Tcp::SYN | Tcp::ACK | Tcp::FIN) != Tcp::SYN
             && !passes
@@ -559,17 +606,32 @@ impl Gateway {
             self.answer_reset(parsed, now);
             return None;
         }
-        let begun = self.insert_flow(key, destination, judged, now, |gateway, id, permit| {
-            if passes {
-                Ok(State::Passed(Box::default()))
-            } else if parsed.protocol == protocol::TCP {
-                gateway.dial(id, permit, bytes, parsed)
-            } else {
-                gateway.map(id, permit)
-            }
-        });
+        let begun =
+            self.insert_flow(
+                key,
+                destination,
+                judged,
+                now,
+                |gateway, id, permit| match permit {
+                    _ if waits => gateway.wait(key, bytes, parsed, now),
+                    Err(reply) => Ok(State::Blocked(reply)),
+                    Ok(_) if passes => Ok(State::Passed(Box::default())),
+                    Ok(permit) if parsed.protocol == protocol::TCP => {
+                        gateway.dial(id, permit, bytes, parsed)
+                    }
+                    Ok(permit) => gateway.map(id, permit),
+                },
+            );
         match begun {
-            Ok(id) => Some(id),
+            Ok(id) => {
+                if let (Transport::Tcp(tcp), Some((_, flow))) =
+                    (parsed.transport, self.flows.get_mut(id))
+                {
+                    // In mid-stream the opening is over.
+                    flow.sniffs &= tcp.flags & Tcp::SYN != 0;
+                }
+                Some(id)
+            }
             Err(bound) => {
                 self.refuse(bound, Some(key.src), now);
                 self.answer_blocked(Reply::Reject, bytes, parsed, now);
@@ -591,15 +653,15 @@ impl Gateway {
         }
     }
 
-    /// Adds a judged flow; if it is permitted, `begin` gives it what it needs to go on. The name of the bound that
-    /// forbids it otherwise, and no flow.
+    /// Adds a judged flow; `begin` gives it what it needs to go on. The name of the bound that forbids it otherwise, and
+    /// no flow.
     fn insert_flow(
         &mut self,
         key: &FlowKey,
         destination: SocketAddr,
         judged: Judged,
         now: Time,
-        begin: impl FnOnce(&mut Self, FlowId, Permit) -> Result<State, &'static str>,
+        begin: impl FnOnce(&mut Self, FlowId, Result<Permit, Reply>) -> Result<State, &'static str>,
     ) -> Result<FlowId, &'static str> {
         let permit = judged.permit();
         self.serial += 1;
@@ -616,24 +678,31 @@ impl Gateway {
             withheld: 0,
             leaks: 0,
             timer: None,
+            claims: None,
+            sniffs: self.snapshot.policy.asks_for_openings(),
+            held: None,
             state: State::Blocked(permit.err().unwrap_or(Reply::Reject)),
         };
         self.make_room(key, now);
         let id = self.flows.insert(*key, flow).map_err(Exhausted::name)?;
-        if let Ok(permit) = permit {
-            match begin(self, id, permit) {
-                Ok(state) => {
-                    if let Some((_, flow)) = self.flows.get_mut(id) {
-                        flow.state = state;
-                    }
-                }
-                Err(bound) => {
-                    self.flows.remove(id);
-                    return Err(bound);
+        match begin(self, id, permit) {
+            Ok(state) => {
+                if let Some((_, flow)) = self.flows.get_mut(id) {
+                    flow.sniffs &= !matches!(state, State::Blocked(_));
+                    flow.state = state;
                 }
             }
+            Err(bound) => {
+                self.flows.remove(id);
+                return Err(bound);
+            }
         }
-        self.opened(id, key, judged, now);
+        self.shared.names().hold(key.src, destination.ip(), now);
+        match self.waits_until(id) {
+            Some(until) => self.schedule(id, until),
+            None if matches!(self.flows.get(id), Some((_, flow)) if flow.is_questioner()) => {}
+            None => self.opened(id, key, judged, now),
+        }
         Ok(id)
     }
 }

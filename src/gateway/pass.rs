@@ -1,13 +1,13 @@
 //! Flows that pass packet by packet: the buffer that came in is written back to the link and the kernel forwards it.
 //! When nothing of a flow is left to inspect, the kernel is told to forward the rest of it alone.
 
-use super::judge::Judged;
 use super::payload::{Carrier, Payload};
 use super::udp::Sifted;
 use super::{End, Fate, Flow, Gateway, Order, State};
 use crate::flow::{FlowId, FlowKey};
+use crate::names::{self, Shown};
 use crate::packet::{Offload, Parsed, Tcp, Transport, build, edit, protocol};
-use crate::policy::{Reply, Route};
+use crate::policy::{Active, Permit, Reply, Route};
 use crate::sanitize;
 use crate::time::Time;
 use std::net::SocketAddr;
@@ -53,6 +53,7 @@ pub(super) struct Pass {
 #[derive(Debug, Default)]
 struct Reading {
     stream: sanitize::Stream,
+    names: names::Stream,
     /// Sequence number of the next byte to be read.
     next: u32,
     /// Segments of a message that is not complete, and since when.
@@ -74,14 +75,18 @@ impl Gateway {
     /// Whether a judged flow is one that passes: permitted to go directly, and nothing in it for us to answer or learn.
     /// A connection whose bytes may have to be rewritten does not: what the client sends again would have to be
     /// rewritten again.
-    pub(super) fn passes(&self, key: &FlowKey, destination: SocketAddr, judged: &Judged) -> bool {
+    pub(super) fn passes(
+        &self,
+        key: &FlowKey,
+        destination: SocketAddr,
+        permit: Option<Permit>,
+        active: Active,
+    ) -> bool {
         self.settings.forward
             && destination == SocketAddr::new(key.dst, key.dport)
             && key.dport != 53
-            && !(key.protocol == protocol::TCP && self.snapshot.policy.redacts(judged.active))
-            && judged
-                .permit()
-                .is_ok_and(|permit| permit.route() == Route::Direct)
+            && !(key.protocol == protocol::TCP && self.snapshot.policy.redacts(active))
+            && permit.is_some_and(|permit| permit.route() == Route::Direct)
     }
 
     /// Takes a packet of a flow that passes.
@@ -212,7 +217,7 @@ impl Gateway {
             return;
         };
         let again = pass.left.is_none_or(|left| now.since(left) >= LEAVE_AGAIN);
-        let settled = flow.active.is_empty() || pass.done;
+        let settled = pass.done || flow.active.is_empty() && !flow.sniffs;
         if kernel && again && settled && !pass.closing && flow.sent.packets >= LEAVE_AFTER {
             pass.left = Some(now);
             self.orders.push_back(Order::Leave {
@@ -296,10 +301,11 @@ impl Gateway {
         if tcp.flags & Tcp::SYN != 0 {
             // The client begins, perhaps anew: what was read of an older connection counts no more.
             pass.closing = false;
-            (pass.done, pass.reading) = (flow.active.is_empty(), None);
+            (pass.done, pass.reading) = (flow.active.is_empty() && !flow.sniffs, None);
         }
         let payload = parsed.payload(bytes);
-        if pass.done || flow.active.is_empty() || (payload.is_empty() && pass.reading.is_some()) {
+        let is_unread = flow.active.is_empty() && !flow.sniffs;
+        if pass.done || is_unread || (payload.is_empty() && pass.reading.is_some()) {
             return Fate::Pass;
         }
         let syn = u32::from(tcp.flags & Tcp::SYN != 0);
@@ -310,6 +316,8 @@ impl Gateway {
         });
         let fresh = match reading.place(begin, payload.len()) {
             Place::Next(known) => known,
+            // What is held back goes on or not, whether it comes again or not.
+            Place::Again if !reading.held.is_empty() => return Fate::Done,
             // The same bytes as before were let go; others in their place are judged by themselves.
             Place::Again => return self.pass_repeat(id, bytes, parsed, now),
             // Out of order: it comes again when the gap is filled.
@@ -318,14 +326,37 @@ impl Gateway {
         let Some(fresh) = payload.get(fresh..).filter(|fresh| !fresh.is_empty()) else {
             return Fate::Pass;
         };
-        let sanitizer = &self.snapshot.sanitizer;
-        sanitizer.stream(&mut reading.stream, fresh, &mut self.found);
         reading.next = reading
             .next
             .wrapping_add(u32::try_from(fresh.len()).unwrap_or(0));
-        let pending = reading.stream.pending() > 0;
-        pass.done = sanitizer.is_done(&reading.stream);
-        if !self.found.is_empty() && self.weigh(id, Carrier::Fixed(fresh), now) != Payload::Clear {
+        let mut shown = Vec::new();
+        if flow.sniffs {
+            reading.names.read(fresh, &mut shown);
+        }
+        let sanitizer = &self.snapshot.sanitizer;
+        let is_searched = !flow.active.is_empty();
+        if is_searched {
+            sanitizer.stream(&mut reading.stream, fresh, &mut self.found);
+        }
+        let pending = reading.stream.pending() > 0 || reading.names.pending() > 0;
+        pass.done = (!is_searched || sanitizer.is_done(&reading.stream))
+            && (!flow.sniffs || reading.names.is_done());
+        let at = parsed.len - fresh.len();
+        self.weigh_segment(id, (bytes, parsed, at), (offload, pending), shown, now)
+    }
+
+    /// Decides on a segment by what was found in it from `fresh` on, and by whom it shows the client asks for.
+    fn weigh_segment(
+        &mut self,
+        id: FlowId,
+        (bytes, parsed, fresh): (&[u8], &Parsed, usize),
+        (offload, pending): (&Offload, bool),
+        shown: Vec<Shown>,
+        now: Time,
+    ) -> Fate {
+        let carrier = Carrier::Fixed(bytes.get(fresh..parsed.len).unwrap_or_default());
+        let is_clear = self.found.is_empty() || self.weigh(id, carrier, now) == Payload::Clear;
+        if !is_clear || !shown.is_empty() && !self.claim(id, shown, now) {
             self.cut(id, bytes, parsed, now);
             return Fate::Done;
         }
@@ -381,9 +412,20 @@ impl Gateway {
         self.snapshot
             .sanitizer
             .stream(&mut stream, payload, &mut self.found);
-        let clear =
-            self.found.is_empty() || self.weigh(id, Carrier::Fixed(payload), now) == Payload::Clear;
-        if clear { Fate::Pass } else { Fate::Done }
+        if !self.found.is_empty() && self.weigh(id, Carrier::Fixed(payload), now) != Payload::Clear
+        {
+            return Fate::Done;
+        }
+        let mut shown = Vec::new();
+        if matches!(self.flows.get(id), Some((_, flow)) if flow.sniffs) {
+            names::Stream::default().read(payload, &mut shown);
+        }
+        shown.retain(|one| one.name.is_some());
+        if !shown.is_empty() && !self.claim(id, shown, now) {
+            self.cut(id, bytes, parsed, now);
+            return Fate::Done;
+        }
+        Fate::Pass
     }
 
     /// Ends a connection whose payload must not leave: a RST to the client, and one to the other end in its name.
@@ -418,7 +460,7 @@ impl Gateway {
         }
     }
 
-    fn send_built(&mut self, packet: &mut [u8], mut offload: Offload) {
+    pub(super) fn send_built(&mut self, packet: &mut [u8], mut offload: Offload) {
         if !self.settings.shape.offload {
             crate::packet::checksum::complete(packet, &mut offload);
         }
@@ -440,9 +482,12 @@ impl Pass {
         self.left.is_some()
     }
 
-    /// What is inspected may have changed: the flow is looked at, and left to the kernel, as if it were new.
-    pub(super) fn begin_again(&mut self) {
+    /// What is inspected may have changed: the flow is looked at, and left to the kernel, as if it were new. True if its
+    /// opening is over.
+    pub(super) fn begin_again(&mut self) -> bool {
+        let was_done = self.done;
         (self.done, self.left, self.in_kernel) = (false, None, false);
+        was_done
     }
 }
 

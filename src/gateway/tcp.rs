@@ -1,5 +1,7 @@
 //! TCP flows: the SYN is held until the way out is connected, then rings are pumped both ways.
 
+use super::dns_stream::Questioner;
+use super::inspection::{Inspection, Look};
 use super::pass::HOLD;
 use super::payload::{Carrier, Payload};
 use super::{End, Failure, Flow, Gateway, Order, State};
@@ -7,7 +9,6 @@ use crate::flow::FlowId;
 use crate::packet::build::Unreachable;
 use crate::packet::{Checksum, Parsed, Tcp, Transport};
 use crate::policy::{Permit, Reply};
-use crate::sanitize::{self, Finding, Sanitizer};
 use crate::stack::{Connection, Phase, Terminator};
 use crate::time::Time;
 use std::time::Duration;
@@ -15,62 +16,30 @@ use std::time::Duration;
 /// How long the other end may take to accept a connection.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A terminated connection and what the sanitizer remembers of it.
+/// A terminated connection and what is known of its bytes.
 #[derive(Debug)]
 pub(super) struct Stream {
-    connection: Connection,
-    inspection: Inspection,
+    pub(super) connection: Connection,
+    pub(super) inspection: Inspection,
+    pub(super) out: Out,
+    /// It carries questions, which are answered here.
+    pub(super) questions: Option<Box<Questioner>>,
     /// The outside has sent its FIN.
     upstream_done: bool,
     /// It waits in the list of dirty flows.
     pub(super) dirty: bool,
 }
 
-/// What the sanitizer knows of the bytes at the front of the client's ring.
-#[derive(Debug, Default)]
-struct Inspection {
-    stream: sanitize::Stream,
-    /// So many of them have been looked at.
-    cleared: usize,
-    /// Since when an incomplete message at their end is held back.
-    held: Option<Time>,
-}
-
-impl Inspection {
-    /// How many bytes at the front may leave now. None if something was found, which is left in `found`. A message that
-    /// is not complete waits a moment, unless the client has `ended`, so that nothing of what its end may show has left.
-    fn ready(
-        &mut self,
-        sanitizer: &Sanitizer,
-        bytes: &[u8],
-        found: &mut Vec<Finding>,
-        (ended, now): (bool, Time),
-    ) -> usize {
-        let fresh = bytes.get(self.cleared..).unwrap_or_default();
-        if !fresh.is_empty() {
-            sanitizer.stream(&mut self.stream, fresh, found);
-            if !found.is_empty() {
-                return 0;
-            }
-            self.cleared = bytes.len();
-        }
-        let pending = if ended {
-            0
-        } else {
-            self.stream.pending().min(self.cleared)
-        };
-        let over = self.held.is_some_and(|since| now.since(since) >= HOLD);
-        self.held = if pending == 0 {
-            None
-        } else {
-            self.held.or(Some(now))
-        };
-        if over {
-            self.cleared
-        } else {
-            self.cleared - pending
-        }
-    }
+/// How far the other half of a terminated connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Out {
+    /// Whether there will be one is decided by what the client shows, at the latest then.
+    Undecided(Time),
+    /// It was asked for then.
+    Dialing(Time),
+    Connected,
+    /// There is none: the client speaks with us.
+    Here,
 }
 
 /// What became of an attempt to take bytes of a client.
@@ -90,6 +59,17 @@ impl Stream {
     /// Gives memory back that a connection at rest does not need.
     pub(super) fn rest(&mut self, terminator: &mut Terminator) {
         terminator.rest(&mut self.connection);
+    }
+
+    pub(super) fn new(connection: Connection, inspection: Inspection, out: Out) -> Self {
+        Self {
+            connection,
+            inspection,
+            out,
+            questions: None,
+            upstream_done: false,
+            dirty: false,
+        }
     }
 
     pub(super) fn into_connection(self) -> Connection {
@@ -113,6 +93,14 @@ impl Gateway {
         let Some((_, flow)) = self.flows.get_mut(id) else {
             return;
         };
+        if let State::Stream(stream) = &mut flow.state
+            && matches!(stream.out, Out::Dialing(_))
+        {
+            stream.out = Out::Connected;
+            flow.used = now;
+            self.dialing = self.dialing.saturating_sub(1);
+            return self.touch(id);
+        }
         let State::Dialing(syn) = &mut flow.state else {
             return;
         };
@@ -132,13 +120,9 @@ impl Gateway {
             self.end(id, End::Failed(Failure::Exhausted), now);
             return;
         };
-        let inspection = Inspection::default();
-        flow.state = State::Stream(Box::new(Stream {
-            connection,
-            inspection,
-            upstream_done: false,
-            dirty: false,
-        }));
+        let inspection = Inspection::new(flow.sniffs);
+        let stream = Stream::new(connection, inspection, Out::Connected);
+        flow.state = State::Stream(Box::new(stream));
         flow.used = now;
         self.touch(id);
     }
@@ -179,35 +163,44 @@ impl Gateway {
             return Outgoing::Gone;
         };
         if !stream.connection.has_bytes() {
-            return if stream.connection.is_finished() {
-                Outgoing::Finished
-            } else {
-                Outgoing::Empty
+            return match stream.connection.is_finished() {
+                true => Outgoing::Finished,
+                false => Outgoing::Empty,
             };
         }
-        let (sanitizer, found) = (&self.snapshot.sanitizer, &mut self.found);
-        let inspect = (!flow.active.is_empty()).then_some(sanitizer);
+        let mut shown = Vec::new();
+        let mut look = Look {
+            sanitizer: (!flow.active.is_empty()).then_some(&self.snapshot.sanitizer),
+            found: &mut self.found,
+            shown: &mut shown,
+            ended: stream.connection.is_half_closed(),
+            now,
+        };
         let Stream {
             connection,
             inspection,
             ..
         } = &mut **stream;
-        let ended = connection.is_half_closed();
         let (mut write, mut waits) = (Some(write), false);
         let taken = connection.take(|bytes| {
-            let ready = match inspect {
-                None => bytes.len(),
-                Some(sanitizer) => inspection.ready(sanitizer, bytes, found, (ended, now)),
-            };
+            let ready = inspection.ready(bytes, &mut look);
             waits = ready < bytes.len();
             let Some((write, ready)) = write.take().zip(bytes.get(..ready)).filter(|_| ready > 0)
             else {
                 return 0;
             };
             let taken = write(ready).min(ready.len());
-            inspection.cleared = inspection.cleared.saturating_sub(taken);
+            inspection.taken(taken);
             taken
         });
+        if !shown.is_empty() {
+            let goes = self.claim(id, shown, now);
+            return if goes {
+                Outgoing::Taken(0)
+            } else {
+                Outgoing::Gone
+            };
+        }
         if !self.found.is_empty() {
             return self.weigh_stream(id, now);
         }
@@ -335,6 +328,8 @@ impl Gateway {
                     now,
                 );
                 self.touch(id);
+                self.read_opening(id, now);
+                self.read_questions(id, now);
             }
             State::Dialing(syn) => {
                 if tcp.flags & Tcp::RST != 0 {
@@ -350,7 +345,7 @@ impl Gateway {
                 flow.withheld += 1;
                 self.answer_blocked(reply, bytes, parsed, now);
             }
-            State::Datagrams { .. } | State::Passed(_) => {}
+            State::Waiting | State::Datagrams { .. } | State::Passed(_) => {}
         }
     }
 
@@ -407,9 +402,10 @@ impl Gateway {
             End::Failed(Failure::Unreachable) => {
                 self.answer_unreachable(Unreachable::Host, &syn, &parsed, now)
             }
-            End::Failed(Failure::Forbidden | Failure::Exit(_)) | End::Rejudged | End::ExitDown => {
-                self.answer_blocked(Reply::Reject, &syn, &parsed, now)
-            }
+            End::Failed(Failure::Forbidden | Failure::Exit(_))
+            | End::Rejudged
+            | End::ExitDown
+            | End::Shown => self.answer_blocked(Reply::Reject, &syn, &parsed, now),
             End::Failed(Failure::Refused | Failure::Exhausted)
             | End::Done
             | End::ResetOutside

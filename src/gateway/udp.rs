@@ -215,7 +215,7 @@ impl Gateway {
                 self.answer_blocked(reply, bytes, parsed, now);
                 Fate::Done
             }
-            State::Dialing(_) | State::Stream(_) | State::Passed(_) => Fate::Done,
+            State::Waiting | State::Dialing(_) | State::Stream(_) | State::Passed(_) => Fate::Done,
         }
     }
 
@@ -259,13 +259,13 @@ impl Gateway {
         {
             return None;
         }
-        let (mapped, judged) = (*mapped, self.judge(key, from, now));
+        let (mapped, judged) = (*mapped, self.judge(key, from, None, now));
         // Neither what is forbidden nor what would be answered by another way.
         let permit = judged.permit().ok()?;
         if mapping_key(key, permit) != mapped {
             return None;
         }
-        self.insert_flow(key, from, judged, now, |gateway, id, permit| {
+        self.insert_flow(key, from, judged, now, |gateway, id, _| {
             gateway.map(id, permit)
         })
         .ok()

@@ -23,12 +23,11 @@ impl Policy {
         name: Option<&str>,
         data: &Data,
     ) -> Option<Origin> {
+        // The address was found by this very name.
+        let evidence = [Evidence::Dns { age: 0 }, Evidence::Sni];
         let names: Vec<Name<'_>> = name
-            .map(|name| Name {
-                name,
-                evidence: Evidence::Sni,
-            })
             .into_iter()
+            .flat_map(|name| evidence.map(|evidence| Name { name, evidence }))
             .collect();
         let facts = Facts {
             source: Source {

@@ -73,7 +73,9 @@ fn target(
 fn relation(key: Key, truth: Truth) -> &'static str {
     let holds = truth == Truth::Yes;
     let (yes, no) = match key {
-        Key::Anycast | Key::SniMissing | Key::Cleartext => ("is", "is not"),
+        Key::Anycast | Key::SniMissing | Key::Cleartext | Key::NoDns | Key::SniMismatch => {
+            ("is", "is not")
+        }
         Key::Domain => ("matches", "does not match"),
         Key::Proto
         | Key::Port
@@ -126,6 +128,10 @@ fn value(seen: &Seen<'_>, key: Key, demand: Demand) -> Option<String> {
             .opening
             .cleartext
             .map(|fact| format!("cleartext {fact}")),
+        Key::NoDns => Some(format!("no_dns {}", facts.has_no_answer())),
+        Key::SniMismatch => facts
+            .contradicts_answers()
+            .map(|fact| format!("sni_mismatch {fact}")),
         Key::To | Key::Schedule => None,
     }
 }
@@ -135,6 +141,9 @@ fn unknown(seen: &Seen<'_>, key: Key, waits: Waits) -> &'static str {
     let anycast = seen.facts.address.anycast == Anycast::Yes;
     if anycast && matches!(key, Key::Country | Key::Jurisdiction) {
         return " (anycast: its location proves nothing)";
+    }
+    if waits.has(Waits::CLAIM) {
+        return " (no answer gave this client the address for it)";
     }
     let may_come = key == Key::Domain && waits.has(Waits::NAME);
     match (may_come, seen.facts.names.is_empty()) {
@@ -210,6 +219,7 @@ pub(super) fn evidence(evidence: Evidence) -> String {
         Evidence::Sni => "TLS SNI".into(),
         Evidence::Host => "HTTP Host".into(),
         Evidence::Quic => "QUIC SNI".into(),
+        Evidence::Outer => "outer name of an encrypted client hello".into(),
         Evidence::Dns { age } => format!("DNS answer, {age} s old"),
     }
 }

@@ -9,7 +9,7 @@ use super::resolve;
 use super::senders::{sender_text, source_of};
 use super::verdict::Decision;
 use crate::jurisdiction::{Anycast, Country, CountrySet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// The facts of a flow, some of them changed.
@@ -101,8 +101,10 @@ impl<'f> Changed<'f> {
             }
             Test::Domain(sets) => {
                 let name = policy.domains.example(*sets.first()?)?;
-                self.names = Some(vec![(name.into(), Evidence::Sni)]);
-                Some(format!("the flow showed the name {name}"))
+                self.names = Some(answered(name));
+                Some(format!(
+                    "the flow were for {name}, and the client's resolver said so"
+                ))
             }
             Test::To(parts) => {
                 let (test, written) = parts.first()?;
@@ -113,6 +115,8 @@ impl<'f> Changed<'f> {
             Test::Anycast(wanted) => Some(self.set_anycast(*wanted)),
             Test::SniMissing(wanted) => Some(self.set_sni_missing(*wanted)),
             Test::Cleartext(wanted) => Some(self.set_cleartext(*wanted)),
+            // With an answer other names come.
+            Test::NoDns(_) | Test::SniMismatch(_) => None,
         }
     }
 
@@ -121,11 +125,9 @@ impl<'f> Changed<'f> {
         let list = plain(&written.value);
         match test {
             Test::Proto(protocols) => {
-                let other = [6, 17, 1]
-                    .into_iter()
-                    .find(|other| !protocols.contains(other))?;
-                self.facts.protocol = other;
-                Some(format!("it were {}", protocol(other)))
+                let mut others = [6, 17, 1].into_iter();
+                self.facts.protocol = others.find(|other| !protocols.contains(other))?;
+                Some(format!("it were {}", protocol(self.facts.protocol)))
             }
             Test::Port(ranges) => {
                 let free = |port: &u16| !ranges.iter().any(|(a, b)| (a..=b).contains(&port));
@@ -134,9 +136,8 @@ impl<'f> Changed<'f> {
                 Some(format!("the port were not in {list}"))
             }
             Test::From(_) => {
-                self.sender = Some(Member::Net(
-                    IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED).into(),
-                ));
+                let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+                self.sender = Some(Member::Net(nobody.into()));
                 Some(format!("it did not come from {list}"))
             }
             Test::Ip(networks) => {
@@ -164,8 +165,8 @@ impl<'f> Changed<'f> {
                 Some(format!("its autonomous system were not in {list}"))
             }
             Test::Domain(_) => {
-                self.names = Some(vec![("name.invalid".into(), Evidence::Sni)]);
-                Some(format!("it showed a name that does not match {list}"))
+                self.names = Some(answered("name.invalid"));
+                Some(format!("its name were known and did not match {list}"))
             }
             Test::To(parts) => {
                 for (test, written) in parts.iter() {
@@ -177,7 +178,16 @@ impl<'f> Changed<'f> {
             Test::Anycast(wanted) => Some(self.set_anycast(!*wanted)),
             Test::SniMissing(wanted) => Some(self.set_sni_missing(!*wanted)),
             Test::Cleartext(wanted) => Some(self.set_cleartext(!*wanted)),
+            Test::NoDns(_) | Test::SniMismatch(_) => Some(self.answer()),
         }
+    }
+
+    /// Has the address from the resolver, for the name that it shows.
+    fn answer(&mut self) -> String {
+        let claim = |name: &&Name<'_>| name.evidence.is_claim();
+        let name = self.facts.names.iter().rfind(claim);
+        self.names = Some(answered(name.map_or("name.invalid", |name| name.name)));
+        "the client had the address from its resolver".into()
     }
 
     /// Lies in the first of the places.
@@ -256,6 +266,12 @@ impl<'f> Changed<'f> {
         self.facts.address.special = None;
         self.facts.address.embedded = None;
     }
+}
+
+/// A name that the flow shows and for which an answer gave the address.
+fn answered(name: &str) -> Vec<(String, Evidence)> {
+    let evidence = [Evidence::Dns { age: 0 }, Evidence::Sni];
+    evidence.map(|evidence| (name.to_owned(), evidence)).into()
 }
 
 /// Addresses for documentation, and two of no network, to stand for any other.

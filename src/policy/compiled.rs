@@ -31,6 +31,10 @@ pub struct Policy {
     pub(super) exits: Vec<Exit>,
     pub(super) domains: Domains,
     pub(super) index: Index,
+    /// Some rule may come out otherwise by what the opening of a flow shows.
+    pub(super) asks_for_openings: bool,
+    /// Some rule asks for a name, whoever runs its servers.
+    pub(super) asks_for_names: bool,
     pub(super) cases: Vec<Case>,
     pub(super) declared: Declared,
     /// Doubts that came up while reading.
@@ -151,6 +155,16 @@ impl Policy {
     /// The declared exits in the order of their [`ExitId`]s.
     pub fn exits(&self) -> &[Exit] {
         &self.exits
+    }
+
+    /// Whether some rule asks for the name of a flow, whoever runs its servers.
+    pub fn asks_for_names(&self) -> bool {
+        self.asks_for_names
+    }
+
+    /// Whether what the opening of a flow shows, a name above all, can matter to any rule.
+    pub fn asks_for_openings(&self) -> bool {
+        self.asks_for_openings
     }
 
     /// What an exit is; `None` for an id of another policy.

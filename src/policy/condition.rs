@@ -17,6 +17,8 @@ pub(super) enum Key {
     Anycast,
     SniMissing,
     Cleartext,
+    NoDns,
+    SniMismatch,
     From,
     Ip,
     Asn,
@@ -30,12 +32,14 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Proto,
         Self::Port,
         Self::Anycast,
         Self::SniMissing,
         Self::Cleartext,
+        Self::NoDns,
+        Self::SniMismatch,
         Self::From,
         Self::Ip,
         Self::Asn,
@@ -56,6 +60,8 @@ impl Key {
             Self::Anycast => "anycast",
             Self::SniMissing => "sni_missing",
             Self::Cleartext => "cleartext",
+            Self::NoDns => "no_dns",
+            Self::SniMismatch => "sni_mismatch",
             Self::From => "from",
             Self::Ip => "ip",
             Self::Asn => "asn",
@@ -84,7 +90,11 @@ impl Key {
             Self::Domain => Some("not_domain"),
             Self::To => Some("not_to"),
             Self::Schedule => Some("not_schedule"),
-            Self::Anycast | Self::SniMissing | Self::Cleartext => None,
+            Self::Anycast
+            | Self::SniMissing
+            | Self::Cleartext
+            | Self::NoDns
+            | Self::SniMismatch => None,
         }
     }
 
@@ -103,6 +113,8 @@ impl Key {
             | Self::Anycast
             | Self::SniMissing
             | Self::Cleartext
+            | Self::NoDns
+            | Self::SniMismatch
             | Self::From
             | Self::To
             | Self::Schedule => false,
@@ -120,6 +132,10 @@ pub(super) enum Test {
     Anycast(bool),
     SniMissing(bool),
     Cleartext(bool),
+    /// No answer to this client gave the address.
+    NoDns(bool),
+    /// The flow claims a name for which no answer gave the address.
+    SniMismatch(bool),
     From(Arc<[Member]>),
     /// Any of these.
     Ip(Arc<[Arc<Networks>]>),
@@ -134,6 +150,52 @@ pub(super) enum Test {
     Schedule(Arc<[Arc<Schedule>]>),
     /// Any of these.
     To(Arc<[(Self, Written)]>),
+}
+
+impl Test {
+    /// Whether a name may matter whoever runs its servers.
+    pub(super) fn asks_for_name(&self) -> bool {
+        match self {
+            Self::Domain(_) | Self::SniMissing(_) | Self::SniMismatch(_) => true,
+            Self::To(parts) => parts.iter().any(|(part, _)| part.asks_for_name()),
+            Self::Proto(_)
+            | Self::Port(_)
+            | Self::Anycast(_)
+            | Self::Cleartext(_)
+            | Self::NoDns(_)
+            | Self::From(_)
+            | Self::Ip(_)
+            | Self::Asn(_)
+            | Self::Operator(_)
+            | Self::Country(_)
+            | Self::OperatorCountry(_)
+            | Self::Jurisdiction(_)
+            | Self::Schedule(_) => false,
+        }
+    }
+
+    /// Whether what the opening of a flow shows may matter: a name adds to those known of operators and seats.
+    pub(super) fn asks_for_opening(&self) -> bool {
+        match self {
+            Self::SniMissing(_)
+            | Self::Cleartext(_)
+            | Self::SniMismatch(_)
+            | Self::Operator(_)
+            | Self::OperatorCountry(_)
+            | Self::Jurisdiction(_)
+            | Self::Domain(_) => true,
+            Self::To(parts) => parts.iter().any(|(part, _)| part.asks_for_opening()),
+            Self::Proto(_)
+            | Self::Port(_)
+            | Self::Anycast(_)
+            | Self::NoDns(_)
+            | Self::From(_)
+            | Self::Ip(_)
+            | Self::Asn(_)
+            | Self::Country(_)
+            | Self::Schedule(_) => false,
+        }
+    }
 }
 
 /// A sender.

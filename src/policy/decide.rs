@@ -169,6 +169,8 @@ struct Scan {
     wall: Option<u64>,
     /// The first rule that would have decided, were it not only observed.
     observed: Option<(Origin, Effect)>,
+    /// The first reroute that the flow would fall under if it is what it claims to be.
+    claimed: Option<(Origin, Effect)>,
     /// What rules that might still win wait for, by what they would do.
     block: Option<Waits>,
     allow: Option<Waits>,
@@ -182,6 +184,7 @@ impl Scan {
             destination: facts.destination,
             wall: facts.wall,
             observed: None,
+            claimed: None,
             block: None,
             allow: None,
             reroute: None,
@@ -200,6 +203,9 @@ impl Scan {
             Truth::Yes => Some(self.decide(origin, rule.effect, None)),
             Truth::Unknown(waits) if fires => Some(self.decide(origin, rule.effect, Some(waits))),
             Truth::Unknown(waits) => {
+                if waits == Waits::CLAIM && matches!(rule.effect, Effect::Reroute { .. }) {
+                    self.claimed.get_or_insert((origin, rule.effect));
+                }
                 self.wait(rule.effect, waits);
                 None
             }
@@ -218,7 +224,7 @@ impl Scan {
 
     /// A rule that does not decide now, but might with more facts; not if one of them can never come.
     fn wait(&mut self, effect: Effect, waits: Waits) {
-        if waits.has(Waits::NEVER) {
+        if waits.has(Waits::NEVER.with(Waits::CLAIM)) {
             return;
         }
         let slot = match effect {
@@ -230,6 +236,11 @@ impl Scan {
     }
 
     fn decide(&self, origin: Origin, effect: Effect, unknown: Option<Waits>) -> Decision {
+        // A claim opens no other way for what is blocked; for what would go directly it may not be passed over.
+        let (origin, effect) = match (effect, self.claimed) {
+            (Effect::Allow, Some(claimed)) => claimed,
+            _ => (origin, effect),
+        };
         // A rule that waits matters only if it would do something else.
         let others = match effect {
             Effect::Block(_) => [self.allow, self.reroute, unknown],

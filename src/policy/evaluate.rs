@@ -63,8 +63,12 @@ pub(super) struct Seen<'f> {
     pub(super) local: bool,
     /// The data is older than the policy puts up with: it may touch, but settles nothing.
     stale: bool,
-    /// A name shown by the flow is known.
-    pub(super) has_name_in_flow: bool,
+    /// The flow shows a name, be it only an outer one: no better one will come.
+    shown: bool,
+    /// The flow claims a name.
+    claims: bool,
+    /// Every name that the flow claims was answered with this address, and it claims one.
+    pub(super) confirmed: bool,
     hits: [(usize, Hit); KEPT],
     found: usize,
     operators: OnceCell<[Option<OperatorId>; KEPT]>,
@@ -74,13 +78,17 @@ impl<'f> Seen<'f> {
     pub(super) fn new(facts: &'f Facts<'f>, policy: &'f Policy) -> Self {
         let domains = &policy.domains;
         let destination = facts.destination.ip().to_canonical();
+        let claims = facts.names.iter().filter(|name| name.evidence.is_claim());
         let mut seen = Self {
             facts,
             domains,
             destination,
             local: resolve::is_local(&facts.address),
             stale: policy.is_stale(facts),
-            has_name_in_flow: facts.names.iter().any(|name| name.evidence.is_in_flow()),
+            shown: facts.names.iter().any(|name| name.evidence.is_in_flow()),
+            claims: claims.clone().next().is_some(),
+            confirmed: claims.clone().next().is_some()
+                && claims.clone().all(|name| facts.is_answered(name.name)),
             hits: [(0, Hit::default()); KEPT],
             found: 0,
             operators: OnceCell::new(),
@@ -127,6 +135,8 @@ impl<'f> Seen<'f> {
             | Test::Anycast(_)
             | Test::SniMissing(_)
             | Test::Cleartext(_)
+            | Test::NoDns(_)
+            | Test::SniMismatch(_)
             | Test::From(_)
             | Test::Ip(_)
             | Test::Asn(_)
@@ -153,6 +163,11 @@ impl<'f> Seen<'f> {
             },
             Test::SniMissing(wanted) => self.opening(facts.opening.sni_missing, *wanted),
             Test::Cleartext(wanted) => self.opening(facts.opening.cleartext, *wanted),
+            Test::NoDns(wanted) => Truth::of(facts.has_no_answer() == *wanted),
+            Test::SniMismatch(wanted) => match facts.contradicts_answers() {
+                Some(fact) => Truth::of(fact == *wanted),
+                None => self.no_name(),
+            },
             Test::From(members) => self.from(members),
             Test::Ip(networks) => {
                 let has = |address| networks.iter().any(|part| part.contains(address));
@@ -286,11 +301,14 @@ impl<'f> Seen<'f> {
         }
     }
 
-    /// What stops needs one name to match; what lets go needs all names of the best evidence there is.
+    /// What stops needs one name to match; what lets go needs all names of the best evidence there is, and that an
+    /// answer gave the address for what the flow claims.
     fn domain(&self, sets: &[SetId], asked: Asked) -> Truth {
-        let in_flow_only =
-            asked.demand == Demand::InFlow || (!asked.stops && self.has_name_in_flow);
-        let considered = |name: &Name<'_>| !in_flow_only || name.evidence.is_in_flow();
+        let in_flow_only = asked.demand == Demand::InFlow || (!asked.stops && self.claims);
+        let considered = |name: &Name<'_>| {
+            let outer = name.evidence == Evidence::Outer;
+            (!in_flow_only || name.evidence.is_in_flow()) && (asked.stops || !outer)
+        };
         let (mut some, mut all, mut any) = (false, true, false);
         for (index, name) in self.facts.names.iter().enumerate() {
             if considered(name) {
@@ -304,8 +322,17 @@ impl<'f> Seen<'f> {
             return self.no_name();
         }
         let had = if asked.any_suffices() { any } else { all };
-        let final_answer = self.has_name_in_flow || !has_ports(self.facts.protocol);
-        if asked.stops || had != asked.negate || final_answer {
+        let holds = had != asked.negate;
+        let believed = match (in_flow_only, holds) {
+            (true, _) => self.confirmed,
+            (false, _) => !self.facts.has_no_answer(),
+        };
+        // Of a claim nothing follows but that traffic is stopped.
+        if holds != asked.stops && !believed {
+            return Truth::Unknown(Waits::CLAIM);
+        }
+        let final_answer = self.shown || !has_ports(self.facts.protocol);
+        if asked.stops || holds || final_answer {
             return Truth::of(had);
         }
         // A DNS answer speaks against it, but the flow itself may show another name, which is better evidence.
@@ -334,7 +361,7 @@ impl<'f> Seen<'f> {
 
     /// No name is known; one may still be seen in the payload.
     fn no_name(&self) -> Truth {
-        if has_ports(self.facts.protocol) && !self.has_name_in_flow {
+        if has_ports(self.facts.protocol) && !self.shown {
             Truth::Unknown(Waits::NAME)
         } else {
             Truth::Unknown(Waits::NEVER)

@@ -8,7 +8,7 @@ use super::flip;
 use super::resolve;
 use super::truth::Truth;
 use super::verdict::{Decision, Origin, Route, Verdict};
-use crate::jurisdiction::{Country, Data, Says};
+use crate::jurisdiction::{Country, Says};
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -102,7 +102,7 @@ pub struct FactSheet {
     pub sources: Vec<SourceFact>,
     /// The best name known.
     pub name: Option<String>,
-    /// How it is known: `sni`, `host`, `quic` or `dns`.
+    /// How it is known: `sni`, `host`, `quic`, `outer` or `dns`.
     pub name_evidence: Option<&'static str>,
     /// Every name known.
     pub names: Vec<NameFact>,
@@ -144,8 +144,10 @@ pub struct SourceFact {
 pub struct NameFact {
     /// The name.
     pub name: String,
-    /// How it is known: `sni`, `host`, `quic` or `dns`.
+    /// How it is known: `sni`, `host`, `quic`, `outer` or `dns`.
     pub evidence: &'static str,
+    /// Shown by the flow: whether an answer gave the client this address for the same name.
+    pub answered: Option<bool>,
     /// Age of the DNS answer in seconds.
     pub age: Option<u32>,
     /// The operator the name belongs to.
@@ -255,11 +257,11 @@ impl FactSheet {
         let address = &facts.address;
         let data = facts.data;
         let country = |country: Country| country.to_string();
-        // Names shown by the flow are better evidence than DNS answers.
+        // Names shown by the flow are better evidence than DNS answers, which are better than a stand-in.
         let best = facts
             .names
             .iter()
-            .max_by_key(|name| name.evidence.is_in_flow());
+            .max_by_key(|name| (name.evidence != Evidence::Outer, name.evidence.is_in_flow()));
         Self {
             ip: facts.destination.ip(),
             port: facts.destination.port(),
@@ -285,7 +287,7 @@ impl FactSheet {
             names: facts
                 .names
                 .iter()
-                .map(|name| NameFact::new(name, data))
+                .map(|name| NameFact::new(name, facts))
                 .collect(),
             data: data.version(),
         }
@@ -293,14 +295,19 @@ impl FactSheet {
 }
 
 impl NameFact {
-    fn new(name: &Name<'_>, data: &Data) -> Self {
+    fn new(name: &Name<'_>, facts: &Facts<'_>) -> Self {
+        let data = facts.data;
         Self {
             name: name.name.into(),
             evidence: name.evidence.name(),
             age: match name.evidence {
                 Evidence::Dns { age } => Some(age),
-                Evidence::Sni | Evidence::Host | Evidence::Quic => None,
+                Evidence::Sni | Evidence::Host | Evidence::Quic | Evidence::Outer => None,
             },
+            answered: name
+                .evidence
+                .is_in_flow()
+                .then(|| facts.is_answered(name.name)),
             operator: data
                 .operator_of_name(name.name)
                 .map(|operator| resolve::operator_id(data, operator).into()),

@@ -12,6 +12,9 @@ pub enum Evidence {
     Host,
     /// Server name of a QUIC Initial.
     Quic,
+    /// Server name of the outer one of two client hellos (RFC 9849): it stands for a name that is encrypted, and the
+    /// client was not given this address for it.
+    Outer,
     /// An answer given to this client by the resolver, this many seconds ago.
     Dns {
         /// Age in seconds.
@@ -23,17 +26,23 @@ impl Evidence {
     /// Whether the flow itself shows the name; the other evidence is a DNS answer.
     pub fn is_in_flow(self) -> bool {
         match self {
-            Self::Sni | Self::Host | Self::Quic => true,
+            Self::Sni | Self::Host | Self::Quic | Self::Outer => true,
             Self::Dns { .. } => false,
         }
     }
 
-    /// Its name as the commands print it: `sni`, `host`, `quic`, `dns`.
+    /// Whether it is meant to be the name of the destination itself, shown by the flow.
+    pub(super) fn is_claim(self) -> bool {
+        self.is_in_flow() && self != Self::Outer
+    }
+
+    /// Its name as the commands print it: `sni`, `host`, `quic`, `outer`, `dns`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sni => "sni",
             Self::Host => "host",
             Self::Quic => "quic",
+            Self::Outer => "outer",
             Self::Dns { .. } => "dns",
         }
     }
@@ -68,6 +77,28 @@ pub struct Opening {
     pub cleartext: Option<bool>,
 }
 
+impl Facts<'_> {
+    /// Whether an answer to this client gave this address for the name.
+    pub(super) fn is_answered(&self, name: &str) -> bool {
+        let mut names = self.names.iter();
+        names.any(|known| !known.evidence.is_in_flow() && known.name == name)
+    }
+
+    /// Whether no answer to this client gave this address.
+    pub(super) fn has_no_answer(&self) -> bool {
+        self.names.iter().all(|name| name.evidence.is_in_flow())
+    }
+
+    /// Whether the flow claims a name for which no answer gave this address; `None` while it may still show one.
+    pub(super) fn contradicts_answers(&self) -> Option<bool> {
+        let mut claims = self.names.iter().filter(|name| name.evidence.is_claim());
+        if claims.clone().next().is_none() && self.opening.sni_missing.is_none() {
+            return None;
+        }
+        Some(claims.any(|claim| !self.is_answered(claim.name)))
+    }
+}
+
 /// Everything a rule may look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
@@ -79,7 +110,8 @@ pub struct Facts<'a> {
     pub destination: SocketAddr,
     /// Facts of the destination address.
     pub address: AddressFacts,
-    /// Names of the destination known for this client.
+    /// Names of the destination known for this client. A name that the flow shows is believed only if an answer gave the
+    /// client this address for the same name; otherwise it can stop traffic and let none go.
     pub names: &'a [Name<'a>],
     /// What its first payload showed.
     pub opening: Opening,

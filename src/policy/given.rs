@@ -9,9 +9,10 @@ use super::values::{accept, instant};
 use crate::jurisdiction::{AddressFacts, Anycast, Asn, Country, OperatorId};
 
 /// The keys of facts in a test.
-pub(super) const FACTS: [&str; 10] = [
+pub(super) const FACTS: [&str; 11] = [
     "name",
     "evidence",
+    "no_dns",
     "country",
     "operator",
     "operator_country",
@@ -22,10 +23,11 @@ pub(super) const FACTS: [&str; 10] = [
     "at",
 ];
 
-const EVIDENCE: [(&str, Evidence); 4] = [
+const EVIDENCE: [(&str, Evidence); 5] = [
     ("sni", Evidence::Sni),
     ("host", Evidence::Host),
     ("quic", Evidence::Quic),
+    ("outer", Evidence::Outer),
     ("dns", Evidence::Dns { age: 0 }),
 ];
 
@@ -34,6 +36,8 @@ const EVIDENCE: [(&str, Evidence); 4] = [
 pub(super) struct Given {
     names: Vec<Box<str>>,
     evidence: Option<Evidence>,
+    /// What the flow shows was not answered by the resolver.
+    no_dns: bool,
     /// Where sources locate it; none if that is unknown.
     countries: Option<Vec<Country>>,
     operator: Option<Option<OperatorId>>,
@@ -54,6 +58,10 @@ impl Given {
             evidence: fields
                 .get("evidence")
                 .and_then(|node| node.word(&EVIDENCE, reader)),
+            no_dns: fields
+                .get("no_dns")
+                .and_then(|node| node.boolean(reader))
+                .unwrap_or(false),
             countries: fields
                 .get("country")
                 .and_then(|node| countries(node, reader)),
@@ -85,11 +93,18 @@ impl Given {
         }
     }
 
-    /// The names of the destination. Those of which nothing else is said come from DNS answers.
+    /// The names of the destination: from DNS answers unless it says otherwise, and shown by the flow if it says so.
     pub(super) fn names(&self) -> Vec<Name<'_>> {
-        let evidence = self.evidence.unwrap_or(Evidence::Dns { age: 0 });
+        let answered = !self.no_dns && self.evidence != Some(Evidence::Outer);
+        let answer = answered.then_some(Evidence::Dns { age: 0 });
+        let shown = self.evidence.filter(|evidence| evidence.is_in_flow());
         let names = self.names.iter();
-        names.map(|name| Name { name, evidence }).collect()
+        names
+            .flat_map(|name| {
+                let evidence = answer.into_iter().chain(shown);
+                evidence.map(move |evidence| Name { name, evidence })
+            })
+            .collect()
     }
 
     pub(super) fn apply(&self, address: &mut AddressFacts) {

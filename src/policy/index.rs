@@ -28,9 +28,9 @@ pub(super) struct Index {
     v6: BTreeMap<u8, Files<u128>>,
     /// By number of the set of names.
     sets: Vec<Vec<u16>>,
-    /// Of these, rules that come out as *no* as soon as any names are known and none matches.
+    /// Of these, rules that come out as *no* as soon as the client was given any names and none matches.
     until_named: Vec<u16>,
-    /// The others: only a name that the flow shows settles them.
+    /// The others: only a name that the flow shows, and that is believed, settles them.
     until_shown: Vec<u16>,
     /// Rules that ask for nothing but a name come out alike while none is known, so the first of a kind stands for all.
     kinds: HashSet<Kind, FixedState>,
@@ -149,10 +149,10 @@ impl Index {
         if self.sets.is_empty() {
             return Some(());
         }
-        if facts.names.is_empty() {
+        if facts.has_no_answer() {
             found.open(&self.until_named)?;
         }
-        if !seen.has_name_in_flow {
+        if !seen.confirmed {
             found.open(&self.until_shown)?;
         }
         for set in seen.hit_sets()? {
@@ -235,6 +235,8 @@ fn selectivity(test: &Test) -> u8 {
         | Test::Anycast(_)
         | Test::SniMissing(_)
         | Test::Cleartext(_)
+        | Test::NoDns(_)
+        | Test::SniMismatch(_)
         | Test::From(_)
         | Test::Operator(_)
         | Test::Country(_)

@@ -292,6 +292,12 @@ fn finish(draft: Draft<'_>, unit: Unit) -> Policy {
         rule.conditions = place(start)..place(conditions.len());
         rules.push(rule);
     }
+    let asks_for_names = conditions
+        .iter()
+        .any(|condition| condition.test.asks_for_name());
+    let asks_for_openings = conditions
+        .iter()
+        .any(|condition| condition.test.asks_for_opening());
     Policy {
         name: unit.name,
         observed: unit.observed,
@@ -307,6 +313,8 @@ fn finish(draft: Draft<'_>, unit: Unit) -> Policy {
         exits: draft.exits,
         domains: draft.domains.build(),
         index,
+        asks_for_openings,
+        asks_for_names,
         cases: unit.cases,
         declared: draft.declared,
         notes: draft.notes,

@@ -3,6 +3,7 @@
 mod assurance;
 mod because;
 mod bundle;
+mod by_name;
 mod cases;
 mod changed;
 mod compiled;

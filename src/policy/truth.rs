@@ -11,6 +11,8 @@ impl Waits {
     pub(super) const NAME: Self = Self(2);
     /// For the first payload.
     pub(super) const PAYLOAD: Self = Self(4);
+    /// For nothing: it holds or not, as the flow's claim is true or not.
+    pub(super) const CLAIM: Self = Self(8);
 
     pub(super) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0

@@ -79,7 +79,9 @@ pub(super) fn condition(
         Key::Domain => names(&members, &mut words, draft, reader),
         Key::To => targets(&members, &mut words, draft, reader),
         Key::Schedule => schedules(&members, &mut words, draft, reader),
-        Key::Anycast | Key::SniMissing | Key::Cleartext => return None,
+        Key::Anycast | Key::SniMissing | Key::Cleartext | Key::NoDns | Key::SniMismatch => {
+            return None;
+        }
     };
     (words.0.len() == members.len()).then(|| (test, written(words.list(), reader)))
 }
@@ -90,6 +92,8 @@ fn flag(key: Key) -> Option<fn(bool) -> Test> {
         Key::Anycast => Some(Test::Anycast),
         Key::SniMissing => Some(Test::SniMissing),
         Key::Cleartext => Some(Test::Cleartext),
+        Key::NoDns => Some(Test::NoDns),
+        Key::SniMismatch => Some(Test::SniMismatch),
         Key::Proto
         | Key::Port
         | Key::From

@@ -36,7 +36,8 @@ impl EventLog {
 /// The objects that tell of one event.
 fn objects(event: &Event) -> Vec<Value> {
     match event {
-        Event::Open(open) => vec![flow_open(open), verdict(open)],
+        Event::Open(open) => vec![flow_open(open), verdict("verdict", open)],
+        Event::Shown(open) => vec![verdict("shown", open)],
         Event::Leak(leak) => vec![leak_found(leak)],
         Event::Close(close) => vec![flow_close(close)],
         Event::Refused(Refused { what, source, at }) => {
@@ -59,11 +60,11 @@ fn flow_open(open: &Open) -> Value {
 }
 
 /// The verdict as `cordon explain` tells it; a guard's has neither trace nor facts.
-fn verdict(open: &Open) -> Value {
+fn verdict(kind: &str, open: &Open) -> Value {
     let Open {
         subject, snapshot, ..
     } = open;
-    let mut object = five_tuple("verdict", open.flow, open.at, &subject.key);
+    let mut object = five_tuple(kind, open.flow, open.at, &subject.key);
     let told = match open.cause {
         Cause::Scope(scope) => {
             json!({ "verdict": "block", "rule": format!("scope:{}", scope.name()), "reply": "drop" })

@@ -30,6 +30,7 @@ impl Recorder {
                     self.flows.insert(open.flow, judged(open));
                 }
             }
+            Event::Shown(open) => self.shown(open),
             Event::Leak(leak) => self.leak(leak),
             Event::Close(close) => self.close(close),
             Event::Refused(_) | Event::Exit(_) => {}
@@ -45,6 +46,16 @@ impl Recorder {
         }
         self.totals.add_fanouts("", self.fanouts);
         self.totals
+    }
+
+    /// A flow is judged by what it has shown of itself.
+    fn shown(&mut self, open: &Open) {
+        if let Some(known) = self.flows.get_mut(&open.flow) {
+            let now = judged(open);
+            known.flow.names = now.flow.names;
+            (known.verdict, known.rule) = (now.verdict, now.rule);
+            (known.reply, known.would) = (now.reply, now.would);
+        }
     }
 
     fn leak(&mut self, leak: &Leak) {

@@ -89,6 +89,7 @@ impl Summary {
         self.lost += lost;
         match event {
             Event::Open(open) => self.open(open),
+            Event::Shown(shown) => self.shown(shown),
             Event::Leak(leak) => self.leak(leak),
             Event::Close(close) => self.close(close),
             Event::Refused(refused) => *self.refused.entry(refused.what).or_default() += 1,
@@ -122,6 +123,19 @@ impl Summary {
         let key = RowKey::of(open);
         self.rows.entry(key.clone()).or_default().flows += 1;
         self.flows.insert(open.flow, key);
+    }
+
+    /// A flow is counted by what was made of it last.
+    fn shown(&mut self, open: &Open) {
+        if let Some(before) = self.flows.remove(&open.flow)
+            && let Some(row) = self.rows.get_mut(&before)
+        {
+            row.flows -= 1;
+            if row.flows == 0 {
+                self.rows.remove(&before);
+            }
+        }
+        self.open(open);
     }
 
     fn close(&mut self, close: &Close) {

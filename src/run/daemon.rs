@@ -2,6 +2,7 @@
 
 use super::gate::{Gate, Handle, Plan, default_shards, descriptors, memory};
 use crate::config::{Config, Mode, Path};
+use crate::dns::Resolver;
 use crate::exit::{Exits, Profiles};
 use crate::gateway::Snapshot;
 use crate::kernel::divert::{Divert, OWN_MARK};
@@ -59,11 +60,12 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
     };
     let mark = host.then_some(OWN_MARK);
     let exits = Exits::new(&snapshot.policy, &config.exits, mark)?;
+    let dns = Resolver::start(&config.dns, mark)?;
     let installed = divert.install()?;
     let plan = Plan {
         mtu: link.mtu,
         own: OURS.to_vec(),
-        resolver: None,
+        dns,
         limits: config.limits.limits(descriptors()),
         memory: memory(config.limits.memory),
         mark,

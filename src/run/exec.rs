@@ -1,7 +1,8 @@
 //! One program whose only way out is Cordon: a network of its own with a TUN as its default route.
 
 use super::gate::{Gate, Plan, default_shards, descriptors, memory};
-use crate::config::Bounds;
+use crate::config::{self, Bounds};
+use crate::dns::Resolver;
 use crate::exit::{Exits, Profiles};
 use crate::gateway::Snapshot;
 use crate::kernel::namespace::Inside;
@@ -9,7 +10,7 @@ use crate::report::Reporter;
 use anyhow::Result;
 use ipnet::IpNet;
 use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// An ordinary link: what works behind it works on any network.
@@ -45,7 +46,7 @@ pub fn exec(
     let plan = Plan {
         mtu: MTU,
         own: OURS.to_vec(),
-        resolver: system_resolver(),
+        dns: Resolver::start(&config::Dns::default(), None)?,
         limits: bounds.limits(descriptors()),
         memory: memory(bounds.memory),
         mark: None,
@@ -55,17 +56,4 @@ pub fn exec(
     let gate = Gate::start(queues, &plan, (snapshot, exits), reporter)?;
     let status = running.wait()?;
     Ok((status, gate.finish()?))
-}
-
-/// The first resolver this machine asks (resolv.conf(5)).
-pub fn system_resolver() -> Option<SocketAddr> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").ok()?;
-    let addresses = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("nameserver"))
-        .map(str::trim);
-    let address = addresses
-        .filter_map(|text| text.split('%').next()?.parse().ok())
-        .next()?;
-    Some(SocketAddr::new(address, 53))
 }

@@ -2,8 +2,9 @@
 
 use super::Clock;
 use super::shard::{self, Control, Kernel, Shard};
+use crate::dns::Resolver;
 use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Ways};
-use crate::gateway::{Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot};
+use crate::gateway::{Dns, Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot};
 use crate::kernel::fastpath::Fastpath;
 use crate::link::{Offloads, Rings, Tun};
 use crate::report::Reporter;
@@ -11,7 +12,7 @@ use crate::stack::Shape;
 use anyhow::{Context, Result, anyhow};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -37,8 +38,8 @@ pub struct Plan {
     pub mtu: u16,
     /// Our own addresses on the link.
     pub own: Vec<IpAddr>,
-    /// What port 53 of our own addresses stands for.
-    pub resolver: Option<SocketAddr>,
+    /// How questions to resolvers are answered, and who asks them.
+    pub dns: Option<(Dns, Resolver)>,
     /// Bounds.
     pub limits: Limits,
     /// Bytes of memory for the rings of connections, see [`memory`].
@@ -97,7 +98,10 @@ impl Gate {
                 clock.now(),
             );
             let told = (kernel.clone(), sender.clone());
-            let (shard, handle) = Shard::new(gateway, tun, prepared.ways(), clock, told)?;
+            let (mut shard, handle) = Shard::new(gateway, tun, prepared.ways(), clock, told)?;
+            if let Some((_, resolver)) = &plan.dns {
+                shard.resolver = Some((resolver.clone(), handle.clone()));
+            }
             handles.push(handle);
             shards.push((index, shard));
         }
@@ -267,7 +271,8 @@ impl Plan {
                 memory: self.memory / count,
             },
             own: self.own.clone(),
-            resolver: self.resolver,
+            resolver: None,
+            dns: self.dns.as_ref().map(|(dns, _)| dns.clone()),
             forward: self.forward,
             kernel,
             limits,

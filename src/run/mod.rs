@@ -16,5 +16,5 @@ mod upstream;
 
 pub use clock::Clock;
 pub use daemon::{Load, Running, run, start};
-pub use exec::{exec, system_resolver};
+pub use exec::exec;
 pub use gate::{Gate, Handle, Plan, default_shards, descriptors, memory};

@@ -3,6 +3,7 @@
 use super::Clock;
 use super::mapped::{Mapped, Tokens};
 use super::upstream::{BYTES_A_TURN, Upstream};
+use crate::dns::Resolver;
 use crate::exit::{self, Burst, Target, Ways};
 use crate::flow::{FlowId, FlowKey};
 use crate::gateway::{Answer, Datagram, Event, Fate, Gateway, Order, Snapshot};
@@ -13,6 +14,7 @@ use crate::packet::{Offload, offload};
 use crate::policy::Permit;
 use crate::time::Time;
 use anyhow::{Context, Result};
+use hickory_proto::op::Message;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::HashMap;
@@ -40,6 +42,8 @@ pub(super) enum Control {
     Replace(Arc<Snapshot>, Arc<Ways>),
     /// The exits of what flows are judged by have changed.
     Exits(Arc<Ways>),
+    /// What came of a question.
+    Resolved(u64, Option<Box<Message>>),
     /// The hardware addresses of clients.
     Neighbours(HashMap<IpAddr, [u8; 6]>),
     /// End all flows and return.
@@ -73,6 +77,8 @@ pub(super) struct Shard {
     burst: Burst,
     /// Where flows are left to the kernel; one for all shards, asked for once a flow.
     kernel: Option<Kernel>,
+    /// Who asks questions, and how to tell this shard of the answers.
+    pub(super) resolver: Option<(Resolver, Handle)>,
     leaving: Vec<FlowId>,
     recalled: bool,
     /// Stop as soon as nothing is left to carry, at the latest then.
@@ -126,6 +132,7 @@ impl Shard {
             sockets: Slots::default(),
             burst: Burst::default(),
             kernel,
+            resolver: None,
             leaving: Vec::new(),
             recalled: false,
             finish: None,
@@ -217,6 +224,10 @@ impl Shard {
                     self.use_ways(ways, now);
                 }
                 Control::Exits(ways) => self.use_ways(ways, now),
+                Control::Resolved(id, message) => {
+                    self.gateway
+                        .resolved(id, message.map(|message| *message), now);
+                }
                 Control::Neighbours(neighbours) => self.gateway.set_neighbours(neighbours),
                 Control::Stop => {
                     self.stop(now);
@@ -271,6 +282,9 @@ impl Shard {
         for flow in again.drain(..) {
             self.pump(flow, now);
         }
+        while let Some((offload, packet)) = self.gateway.next_released() {
+            self.go_on(&offload, &packet, now);
+        }
         loop {
             while let Some(order) = self.gateway.next_order() {
                 self.carry_out(order, now);
@@ -280,9 +294,39 @@ impl Shard {
             };
             self.pump(flow, now);
         }
+        self.have_asked();
         self.tell_kernel();
         self.flush();
         self.report();
+    }
+
+    /// Hands questions to the resolver, which answers by way of the control messages.
+    fn have_asked(&mut self) {
+        while let Some(ask) = self.gateway.next_ask() {
+            let Some((resolver, shard)) = &self.resolver else {
+                continue;
+            };
+            let (shard, id) = (shard.clone(), ask.id);
+            resolver.ask(
+                ask,
+                Box::new(move |message| {
+                    shard.send(Control::Resolved(id, message.map(Box::new)));
+                }),
+            );
+        }
+    }
+
+    /// Hands a packet that was held back to the gateway again.
+    fn go_on(&mut self, offload: &Offload, packet: &[u8], now: Time) {
+        let mut whole = [&offload.encode()[..], packet].concat();
+        let Some(packet) = whole.get_mut(offload::LEN..) else {
+            return;
+        };
+        match self.gateway.packet(packet, offload, now) {
+            Fate::Done => {}
+            Fate::Send(datagram) => self.send(&datagram, packet, now),
+            Fate::Pass => write_one(&self.tun, &whole),
+        }
     }
 
     fn carry_out(&mut self, order: Order, now: Time) {

@@ -77,6 +77,7 @@ fn gateway() -> Gateway {
         shape,
         own,
         resolver: None,
+        dns: None,
         forward: false,
         kernel: false,
         limits,

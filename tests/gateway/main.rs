@@ -10,7 +10,9 @@
 
 mod bulk;
 mod datagrams;
+mod dns;
 mod leaks;
+mod names;
 mod passing;
 mod redaction;
 mod streams;

@@ -1,7 +1,9 @@
 //! A gateway with a fake clock, and hands to craft packets with.
 
 use cordon::flow::FlowId;
-use cordon::gateway::{Event, Fate, Gateway, Limits, Order, Outgoing, Settings, Shared, Snapshot};
+use cordon::gateway::{
+    Dns, Event, Fate, Gateway, Limits, Order, Outgoing, Settings, Shared, Snapshot,
+};
 use cordon::jurisdiction::{Data, Groups};
 use cordon::packet::{
     Checksum, Gso, Offload, Parsed, Tcp, Transport, build, checksum, offload, protocol,
@@ -66,24 +68,29 @@ impl World {
 
     /// A router, which may pass packets and has a kernel to leave flows to.
     pub(crate) fn router(policy: &str, secrets: &[(&str, &str)]) -> Self {
-        Self::made(policy, secrets, limits(), 1 << 30, true)
+        Self::made(policy, secrets, (limits(), 1 << 30), true, None)
     }
 
     /// A world in which the memory of connections is always spent.
     pub(crate) fn poor(policy: &str) -> Self {
-        Self::made(policy, &[], limits(), 0, false)
+        Self::made(policy, &[], (limits(), 0), false, None)
+    }
+
+    /// A world that answers questions.
+    pub(crate) fn answering(policy: &str, dns: Dns) -> Self {
+        Self::made(policy, &[], (limits(), 1 << 30), false, Some(dns))
     }
 
     pub(crate) fn bounded(policy: &str, secrets: &[(&str, &str)], limits: Limits) -> Self {
-        Self::made(policy, secrets, limits, 1 << 30, false)
+        Self::made(policy, secrets, (limits, 1 << 30), false, None)
     }
 
     fn made(
         policy: &str,
         secrets: &[(&str, &str)],
-        limits: Limits,
-        memory: usize,
+        (limits, memory): (Limits, usize),
         router: bool,
+        dns: Option<Dns>,
     ) -> Self {
         static DATA: LazyLock<Arc<Data>> = LazyLock::new(|| Arc::new(Data::embedded().unwrap()));
         let data = Arc::clone(&DATA);
@@ -98,6 +105,7 @@ impl World {
             },
             own: OWN.map(|own| own.parse().unwrap()).to_vec(),
             resolver: Some(RESOLVER.parse().unwrap()),
+            dns,
             forward: router,
             kernel: router,
             limits,

@@ -31,6 +31,7 @@ mod harness;
 mod home;
 mod inside;
 mod layer;
+mod names;
 mod servers;
 mod traffic;
 mod tun;

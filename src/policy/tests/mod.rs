@@ -466,9 +466,14 @@ fn not_domain_stops_if_one_name_is_outside_and_lets_go_if_none_is_inside() {
             "block default+",
         ),
         (
-            &[dns("bad.example"), sni("own.example")],
+            &[dns("bad.example"), dns("own.example"), sni("own.example")],
             "block out",
             "allow other",
+        ),
+        (
+            &[dns("bad.example"), sni("own.example")],
+            "block out",
+            "block default",
         ),
     ] {
         let facts = flow(&data, address(&["US"], None), names);
@@ -493,7 +498,91 @@ fn a_rule_may_demand_a_name_in_the_flow() {
     assert_eq!(said(&policy, &facts), "block no?+");
     let contradicted = [dns("bad.example"), sni("good.example")];
     let facts = flow(&data, address(&["US"], None), &contradicted);
+    assert_eq!(said(&policy, &facts), "block no?");
+    let answered = [dns("bad.example"), dns("good.example"), sni("good.example")];
+    let facts = flow(&data, address(&["US"], None), &answered);
     assert_eq!(said(&policy, &facts), "allow default");
+}
+
+#[test]
+fn what_only_the_flow_claims_stops_it_and_lets_nothing_go() {
+    let data = data();
+    let allow = load(
+        &data,
+        &rule("yes", "domain = [\"good.example\"]\naction = \"allow\""),
+    );
+    let block = load(
+        &data,
+        &(OPEN.to_owned() + &rule("no", "domain = [\"bad.example\"]\naction = \"block\"")),
+    );
+    let outer = Name {
+        evidence: Evidence::Outer,
+        ..sni("good.example")
+    };
+    for (names, allowed, blocked) in [
+        (&[sni("good.example")][..], "block default", "block no?"),
+        (&[sni("bad.example")], "block default", "block no"),
+        (
+            &[dns("other.example"), sni("good.example")],
+            "block default",
+            "allow default",
+        ),
+        (
+            &[dns("good.example"), sni("good.example")],
+            "allow yes",
+            "allow default",
+        ),
+        // Behind an outer name there may be any other: what the client was told counts.
+        (&[outer], "block default", "block no?"),
+        (&[dns("good.example"), outer], "allow yes", "allow default"),
+        (&[dns("bad.example"), outer], "block default", "block no"),
+    ] {
+        let facts = flow(&data, address(&["US"], None), names);
+        assert_eq!(said(&allow, &facts), allowed, "{names:?}");
+        assert_eq!(said(&block, &facts), blocked, "{names:?}");
+    }
+}
+
+#[test]
+fn a_claim_reroutes_what_would_go_directly_and_nothing_that_is_blocked() {
+    let data = data();
+    let text = |default: &str| {
+        format!(
+            "[exits]\nse = {{ kind = \"wireguard\", profile = \"se\" }}\n[default]\naction = \"{default}\"\n"
+        ) + &rule(
+            "bank",
+            "domain = [\"bank.example\"]\naction = \"reroute\"\nexit = \"se\"",
+        )
+    };
+    let names = [sni("bank.example")];
+    let facts = flow(&data, address(&["US"], None), &names);
+    assert_eq!(said(&load(&data, &text("allow")), &facts), "reroute bank");
+    assert_eq!(said(&load(&data, &text("block")), &facts), "block default");
+}
+
+#[test]
+fn an_address_without_an_answer_and_a_name_that_contradicts_the_answers_are_facts() {
+    let data = data();
+    let case = |key: &str, names: &[Name<'_>], expected: &str| {
+        let body = format!("{key} = true\naction = \"block\"\non_unknown = \"allow\"");
+        let policy = load(&data, &(OPEN.to_owned() + &rule("no", &body)));
+        let facts = flow(&data, address(&["US"], None), names);
+        assert_eq!(said(&policy, &facts), expected, "{key} {names:?}");
+    };
+    case("no_dns", &[], "block no");
+    case("no_dns", &[sni("a.example")], "block no");
+    case("no_dns", &[dns("a.example")], "allow default");
+    case("sni_mismatch", &[dns("a.example")], "allow default+");
+    case(
+        "sni_mismatch",
+        &[dns("a.example"), sni("a.example")],
+        "allow default",
+    );
+    case(
+        "sni_mismatch",
+        &[dns("a.example"), sni("b.example")],
+        "block no",
+    );
 }
 
 #[test]

@@ -124,3 +124,12 @@ pub(super) const SERVERS: [Server; 16] = [
 pub(super) fn of(role: Role) -> impl Iterator<Item = &'static Server> {
     SERVERS.iter().filter(move |server| server.role == role)
 }
+
+/// Where names are asked for.
+pub(super) fn resolvers() -> Vec<String> {
+    SERVERS
+        .iter()
+        .filter(|server| server.role == Role::Resolver)
+        .map(|server| server.address.to_owned())
+        .collect()
+}

@@ -80,6 +80,10 @@ pub fn play(
             inside: vec!["lan".into()],
             ..Link::default()
         },
+        dns: crate::config::Dns {
+            upstreams: cast::resolvers(),
+            ..crate::config::Dns::default()
+        },
         ..Config::default()
     };
     let running = stage

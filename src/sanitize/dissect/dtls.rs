@@ -49,12 +49,10 @@ fn handshake(mut record: Bytes<'_>, client: bool, notes: &mut Notes<'_>) -> Opti
     let body = record.sub(length.min(record.len()))?;
     match kind {
         CLIENT_HELLO if offset == 0 => tls::client_hello(body, true, notes),
-        CERTIFICATE if offset == 0 && client => {
-            tls::certificate(body, notes);
-            Some(())
-        }
-        _ => None,
+        CERTIFICATE if offset == 0 && client => tls::certificate(body, notes),
+        _ => {}
     }
+    Some(())
 }
 
 fn has_message(payload: &[u8], message: u8) -> bool {

@@ -5,11 +5,9 @@
 //! message. A failed dissector leaves no finding.
 
 mod ber;
-mod bytes;
 mod notes;
 mod stream;
 mod table;
-mod text;
 
 mod amqp;
 mod bittorrent;
@@ -68,6 +66,8 @@ pub(super) use dns::is_signed as is_signed_dns;
 pub(super) use notes::Notes;
 pub(super) use stream::Reader;
 pub(super) use table::{datagram, datagram_by, leaks, names, unknown};
+
+use crate::payload::{bytes, text};
 
 /// What a payload proved to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

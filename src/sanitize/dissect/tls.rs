@@ -4,6 +4,7 @@ use super::Notes;
 use super::bytes::Bytes;
 use super::stream::{Opening, Step};
 use super::x509;
+use crate::payload::hello::ClientHello;
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
 
@@ -81,34 +82,10 @@ fn handshake(phase: &mut u8, mut record: Bytes<'_>, notes: &mut Notes<'_>) {
     }
 }
 
-/// Reads a client hello; that of DTLS has a cookie more.
-pub(super) fn client_hello(
-    mut hello: Bytes<'_>,
-    datagrams: bool,
-    notes: &mut Notes<'_>,
-) -> Option<()> {
-    hello.skip(2 + 32)?;
-    let session = hello.u8()?;
-    hello.skip(usize::from(session))?;
-    if datagrams {
-        let cookie = hello.u8()?;
-        hello.skip(usize::from(cookie))?;
-    }
-    let suites = hello.u16()?;
-    hello.skip(usize::from(suites))?;
-    let compressions = hello.u8()?;
-    hello.skip(usize::from(compressions))?;
-    hello.u16()?;
-    loop {
-        let extension = hello.u16()?;
-        let length = hello.u16()?;
-        let mut body = hello.sub(usize::from(length))?;
-        if extension == 0 {
-            body.u16()?;
-            body.u8().filter(|kind| *kind == 0)?;
-            let length = body.u16()?;
-            notes.certain(&SERVER_NAME, body.span(usize::from(length))?);
-        }
+/// Tells the server name of a client hello; that of DTLS has a cookie more.
+pub(super) fn client_hello(hello: Bytes<'_>, datagrams: bool, notes: &mut Notes<'_>) {
+    if let Some(name) = ClientHello::read(hello, datagrams).server_name {
+        notes.certain(&SERVER_NAME, name);
     }
 }
 
@@ -126,26 +103,7 @@ pub(super) fn certificate(mut message: Bytes<'_>, notes: &mut Notes<'_>) {
 #[cfg(test)]
 mod tests {
     use super::super::notes::testing::told;
-
-    fn hello(name: &[u8]) -> Vec<u8> {
-        let mut extension = vec![0, 0];
-        extension.extend((name.len() as u16 + 5).to_be_bytes());
-        extension.extend((name.len() as u16 + 3).to_be_bytes());
-        extension.push(0);
-        extension.extend((name.len() as u16).to_be_bytes());
-        extension.extend(name);
-        let mut body = vec![3, 3];
-        body.extend([5; 32]);
-        body.extend([0, 0, 2, 0x13, 1, 1, 0]);
-        body.extend((extension.len() as u16).to_be_bytes());
-        body.extend(extension);
-        let mut bytes = vec![22, 3, 1];
-        bytes.extend((body.len() as u16 + 4).to_be_bytes());
-        bytes.extend([1, 0]);
-        bytes.extend((body.len() as u16).to_be_bytes());
-        bytes.extend(body);
-        bytes
-    }
+    use crate::payload::hello::samples::hello;
 
     #[test]
     fn the_server_name_is_told_and_application_data_seals_the_stream() {

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 /// The first line without its end (CRLF or LF), and how many bytes it takes with it; `None` if it has no end yet.
-pub(super) fn line(text: &[u8]) -> Option<(&[u8], usize)> {
+pub(crate) fn line(text: &[u8]) -> Option<(&[u8], usize)> {
     let end = memchr::memchr(b'\n', text)?;
     let line = text.get(..end)?;
     Some((line.strip_suffix(b"\r").unwrap_or(line), end + 1))
 }
 
 /// Every line with its place, without line ends; the last one may be incomplete.
-pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
@@ -22,14 +22,14 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 /// The place of `line` without surrounding blanks, where the line begins at `start`.
-pub(super) fn trimmed(line: &[u8], start: usize) -> Range<usize> {
+pub(crate) fn trimmed(line: &[u8], start: usize) -> Range<usize> {
     let front = line.len() - line.trim_ascii_start().len();
     let length = line.trim_ascii().len();
     start + front..start + front + length
 }
 
 /// The value of a header line `name: value` with its place; names compare without case.
-pub(super) fn header(line: &[u8], start: usize) -> Option<(&[u8], Range<usize>)> {
+pub(crate) fn header(line: &[u8], start: usize) -> Option<(&[u8], Range<usize>)> {
     let colon = memchr::memchr(b':', line)?;
     let (name, value) = line.split_at_checked(colon)?;
     let value = value.get(1..)?;
@@ -37,7 +37,7 @@ pub(super) fn header(line: &[u8], start: usize) -> Option<(&[u8], Range<usize>)>
 }
 
 /// Words parted by blanks, with their places.
-pub(super) fn words(text: &[u8], start: usize) -> impl Iterator<Item = (Range<usize>, &[u8])> {
+pub(crate) fn words(text: &[u8], start: usize) -> impl Iterator<Item = (Range<usize>, &[u8])> {
     let mut at = 0;
     text.split(|byte| *byte == b' ' || *byte == b'\t')
         .map(move |word| {
@@ -49,20 +49,20 @@ pub(super) fn words(text: &[u8], start: usize) -> impl Iterator<Item = (Range<us
 }
 
 /// Where `needle` begins in `text`, without case.
-pub(super) fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
+pub(crate) fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
     text.windows(needle.len())
         .position(|window| window.eq_ignore_ascii_case(needle))
 }
 
 /// The place of what stands between `open` and the next `close`, searched from `from`.
-pub(super) fn between(text: &[u8], from: usize, open: &[u8], close: &[u8]) -> Option<Range<usize>> {
+pub(crate) fn between(text: &[u8], from: usize, open: &[u8], close: &[u8]) -> Option<Range<usize>> {
     let start = from + find(text.get(from..)?, open)? + open.len();
     let length = memchr::memmem::find(text.get(start..)?, close)?;
     Some(start..start + length)
 }
 
 /// Whether all bytes are printable ASCII, blanks or UTF-8 beyond ASCII, and there is at least one.
-pub(super) fn is_text(bytes: &[u8]) -> bool {
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
     let plain = |byte: &u8| *byte != 0x7f && matches!(byte, b' '..|b'\t'| b'\r' | b'\n');
     // Beyond ASCII there are 32 control characters more.
     !bytes.is_empty()

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// Reads a payload front to back and knows where it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bytes<'a> {
+pub(crate) struct Bytes<'a> {
     whole: &'a [u8],
     at: usize,
     end: usize,
@@ -12,7 +12,7 @@ pub(super) struct Bytes<'a> {
 
 impl<'a> Bytes<'a> {
     /// All of `payload`.
-    pub(super) fn new(payload: &'a [u8]) -> Self {
+    pub(crate) fn new(payload: &'a [u8]) -> Self {
         Self {
             whole: payload,
             at: 0,
@@ -21,40 +21,40 @@ impl<'a> Bytes<'a> {
     }
 
     /// The bytes not read yet.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.whole.get(self.at..self.end).unwrap_or_default()
     }
 
     /// Whether all is read.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.at >= self.end
     }
 
     /// The next `N` bytes.
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let array = *self.rest().first_chunk()?;
         self.at += N;
         Some(array)
     }
 
     /// The next byte.
-    pub(super) fn u8(&mut self) -> Option<u8> {
+    pub(crate) fn u8(&mut self) -> Option<u8> {
         let [byte] = self.array()?;
         Some(byte)
     }
 
     /// The next two bytes, big-endian.
-    pub(super) fn u16(&mut self) -> Option<u16> {
+    pub(crate) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_be_bytes)
     }
 
     /// The next two bytes, little-endian.
-    pub(super) fn u16_le(&mut self) -> Option<u16> {
+    pub(crate) fn u16_le(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
     /// The place of the next `length` bytes in the payload, stepping over them.
-    pub(super) fn span(&mut self, length: usize) -> Option<Range<usize>> {
+    pub(crate) fn span(&mut self, length: usize) -> Option<Range<usize>> {
         let start = self.at;
         let end = start.checked_add(length).filter(|&end| end <= self.end)?;
         self.at = end;
@@ -62,7 +62,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// A cursor over the next `length` bytes, stepping over them.
-    pub(super) fn sub(&mut self, length: usize) -> Option<Self> {
+    pub(crate) fn sub(&mut self, length: usize) -> Option<Self> {
         let span = self.span(length)?;
         Some(Self {
             whole: self.whole,
@@ -72,56 +72,56 @@ impl<'a> Bytes<'a> {
     }
 
     /// The next byte, left where it is.
-    pub(super) fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.rest().first().copied()
     }
 
     /// The next three bytes, big-endian.
-    pub(super) fn u24(&mut self) -> Option<u32> {
+    pub(crate) fn u24(&mut self) -> Option<u32> {
         self.array()
             .map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
     }
 
     /// The next four bytes, big-endian.
-    pub(super) fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
     /// The next four bytes, little-endian.
-    pub(super) fn u32_le(&mut self) -> Option<u32> {
+    pub(crate) fn u32_le(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
     /// Steps over `length` bytes.
-    pub(super) fn skip(&mut self, length: usize) -> Option<()> {
+    pub(crate) fn skip(&mut self, length: usize) -> Option<()> {
         self.span(length).map(|_| ())
     }
 
     /// Steps over these very bytes.
-    pub(super) fn tag(&mut self, expected: &[u8]) -> Option<()> {
+    pub(crate) fn tag(&mut self, expected: &[u8]) -> Option<()> {
         self.rest().starts_with(expected).then_some(())?;
         self.skip(expected.len())
     }
 
     /// Bytes not read yet.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.end.saturating_sub(self.at)
     }
 
     /// Where the next byte lies in the payload.
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
     /// The place of what is not read yet, stepping over it.
-    pub(super) fn remainder(&mut self) -> Range<usize> {
+    pub(crate) fn remainder(&mut self) -> Range<usize> {
         let span = self.at..self.end;
         self.at = self.end;
         span
     }
 
     /// The place of the bytes before the next `stop`, stepping over both.
-    pub(super) fn until(&mut self, stop: u8) -> Option<Range<usize>> {
+    pub(crate) fn until(&mut self, stop: u8) -> Option<Range<usize>> {
         let length = memchr::memchr(stop, self.rest())?;
         let span = self.span(length)?;
         self.skip(1)?;
@@ -129,7 +129,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// The bytes at a place of the payload.
-    pub(super) fn slice(&self, span: &Range<usize>) -> &'a [u8] {
+    pub(crate) fn slice(&self, span: &Range<usize>) -> &'a [u8] {
         self.whole.get(span.clone()).unwrap_or_default()
     }
 }
