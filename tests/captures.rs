@@ -175,6 +175,20 @@ fn labelled_flows_are_told_and_clean_ones_left_alone() {
     assert!(clean > 0);
 }
 
+#[test]
+fn of_a_value_to_several_servers_at_most_three_packets_leave() {
+    for file in files() {
+        let mut audit = Audit::new(Sanitizer::default());
+        Capture::open(&file)
+            .unwrap()
+            .frames(|frame| audit.frame(&frame, |_, _| false, |_| {}))
+            .unwrap();
+        for fanout in audit.finish(|_| {}) {
+            assert!(fanout.leaked.len() <= 3, "{}: {fanout:?}", file.display());
+        }
+    }
+}
+
 /// Every capture of the folder.
 fn files() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder())

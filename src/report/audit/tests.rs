@@ -185,3 +185,27 @@ fn what_comes_in_fragments_is_read_whole() {
     );
     assert_eq!(flows[0].findings[0].packets, [2]);
 }
+
+#[test]
+fn what_flows_hold_is_bounded_and_the_oldest_go_first() {
+    let (gap, part) = ([b'b'; 1400], [&b"GET /"[..], &[b'a'; 1000]].concat());
+    let (mut audit, mut over) = (Audit::new(Sanitizer::default()), Vec::new());
+    for number in 0..30_000_u32 {
+        let source = SocketAddr::from(([10, 0, (number >> 14) as u8, 1], number as u16 | 0x4000));
+        for (payload, sequence, syn) in
+            [(&b""[..], 0, true), (&part, 1, false), (&gap, 9000, false)]
+        {
+            let seen = Seen {
+                source,
+                ..tcp(payload, sequence, syn)
+            };
+            let moment = (u64::from(number), at(u64::from(number)));
+            audit.packet(moment, &seen, |_| false, |flow| over.push(flow.key.source));
+        }
+        assert!(audit.weight <= MOST_BYTES + 4096);
+    }
+    assert!(!over.is_empty());
+    assert_eq!(over[0].port(), 0x4000);
+    let weight: usize = audit.flows.values().map(|flow| flow.weight()).sum();
+    assert_eq!(audit.weight, weight);
+}
