@@ -175,6 +175,20 @@ fn labelled_flows_are_told_and_clean_ones_left_alone() {
     assert!(clean > 0);
 }
 
+#[test]
+fn of_a_value_to_several_servers_at_most_three_packets_leave() {
+    for file in files() {
+        let mut audit = Audit::new(Sanitizer::default());
+        Capture::open(&file)
+            .unwrap()
+            .frames(|frame| audit.frame(&frame, |_, _| false, |_| {}))
+            .unwrap();
+        for fanout in audit.finish(|_| {}) {
+            assert!(fanout.leaked.len() <= 3, "{}: {fanout:?}", file.display());
+        }
+    }
+}
+
 /// Every capture of the folder.
 fn files() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder())
@@ -556,17 +570,18 @@ fn the_page_renders_in_chromium() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     assert!(cordon(&arguments).status.success());
     let address = format!("file://{}", page.display());
-    let run = |arguments: &[String]| {
+    let show = |address: &str, arguments: &[String]| {
         let done = std::process::Command::new(&browser)
             .args(["--headless", "--no-sandbox", "--disable-gpu"])
             .arg(format!("--user-data-dir={}", folder.path().display()))
             .args(arguments)
-            .arg(&address)
+            .arg(address)
             .output()
             .unwrap();
         assert!(done.status.success(), "{arguments:?}");
         done.stdout
     };
+    let run = |arguments: &[String]| show(&address, arguments);
     let mut shots = Vec::new();
     for (name, scheme) in [("light", "1"), ("dark", "0")] {
         let shot = folder.path().join(format!("{name}.png"));
@@ -579,9 +594,20 @@ fn the_page_renders_in_chromium() {
         assert!(shots.last().unwrap().len() > 50_000, "{name}: a blank page");
     }
     assert_ne!(shots[0], shots[1], "dark looks like light");
-    let paper = folder.path().join("report.pdf");
-    run(&[format!("--print-to-pdf={}", paper.display())]);
-    assert!(std::fs::read(paper).unwrap().starts_with(b"%PDF"));
+    // On paper nothing can be opened: what is folded up on the screen is there as if it were open.
+    let open = folder.path().join("open.html");
+    let text = std::fs::read_to_string(&page).unwrap();
+    std::fs::write(&open, text.replace("<details>", "<details open>")).unwrap();
+    let sheets = [&page, &open].map(|page| {
+        let paper = page.with_extension("pdf");
+        let address = format!("file://{}", page.display());
+        show(&address, &[format!("--print-to-pdf={}", paper.display())]);
+        let paper = std::fs::read(paper).unwrap();
+        assert!(paper.starts_with(b"%PDF"));
+        let marks = |mark: &[u8]| memchr::memmem::find_iter(&paper, mark).count();
+        marks(b"/Type /Page") - marks(b"/Type /Pages")
+    });
+    assert!(sheets[0] > 3 && sheets[0] == sheets[1], "{sheets:?}");
     let dom = String::from_utf8(run(&["--dump-dom".to_owned()])).unwrap();
     for id in [
         "receivers",

@@ -115,15 +115,15 @@ impl Data {
         self.operators.by_name(name)
     }
 
-    /// Who runs what lies at an address: as the address tells, or else its names (as for
-    /// [`operator_of_name`](Self::operator_of_name)).
+    /// Who runs what lies at an address: as its names tell (as for [`operator_of_name`](Self::operator_of_name)), or
+    /// else the address, which may be rented.
     pub fn operator_behind<'n>(
         &self,
         address: &AddressFacts,
         mut names: impl Iterator<Item = &'n str>,
     ) -> Option<&Operator> {
-        let by_name = || names.find_map(|name| self.operator_of_name(name));
-        self.operator(address.operator.or_else(by_name)?)
+        let by_name = names.find_map(|name| self.operator_of_name(name));
+        self.operator(by_name.or(address.operator)?)
     }
 
     /// The entry of an operator. `None` only for an id of another snapshot.

@@ -148,3 +148,136 @@ fn judged(open: &Open) -> Judged {
         leaked: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::FlowKey;
+    use crate::gateway::{Count, End, Path, Snapshot, Subject};
+    use crate::jurisdiction::{Data, Groups};
+    use crate::policy::{Action, Policy, Surroundings};
+    use crate::sanitize::{Certainty, Class, Excerpt, Finding, Sanitizer};
+    use crate::time::Time;
+    use std::sync::Arc;
+
+    const POLICY: &str = "version = 1\nname = \"p\"\n[default]\naction = \"allow\"\non_unknown = \"allow\"\n\
+        [[sanitize]]\nid = \"mine\"\nleak = [\"secret\"]\naction = \"drop\"\n";
+
+    fn snapshot() -> Arc<Snapshot> {
+        let (data, groups) = (Data::embedded().unwrap(), Groups::embedded().unwrap());
+        let around = Surroundings {
+            data: &data,
+            groups: &groups,
+        };
+        let policy = Policy::load("p.toml", POLICY, &around).unwrap();
+        Arc::new(Snapshot {
+            policy,
+            data: Arc::new(data),
+            sanitizer: Sanitizer::default(),
+        })
+    }
+
+    fn key() -> FlowKey {
+        FlowKey {
+            src: "10.0.0.1".parse().unwrap(),
+            dst: "198.41.0.4".parse().unwrap(),
+            sport: 4000,
+            dport: 9000,
+            protocol: 17,
+        }
+    }
+
+    fn events(snapshot: &Arc<Snapshot>) -> [Event; 2] {
+        let destination = SocketAddr::new(key().dst, key().dport);
+        let subject = Subject {
+            key: key(),
+            destination,
+            address: snapshot.data.lookup(destination.ip()),
+            names: Vec::new(),
+            opening: crate::policy::Opening::default(),
+            mac: None,
+            wall: None,
+        };
+        let decision = subject.with_facts(&snapshot.data, |facts| snapshot.policy.decide(facts));
+        let open = Open {
+            flow: 1,
+            at: Time::from_secs(100),
+            subject,
+            cause: Cause::Policy(decision),
+            exit: None,
+            snapshot: Arc::clone(snapshot),
+        };
+        let leak = Leak {
+            flow: 1,
+            key: key(),
+            at: Time::from_secs(101),
+            finding: Finding {
+                class: Class::PersonId,
+                detector: "secret",
+                field: "user (plain)".to_owned(),
+                leak: "secret",
+                certainty: Certainty::Certain,
+                span: 4..13,
+                earlier: (0, 0),
+                sample: "5…87".to_owned(),
+            },
+            excerpt: Excerpt {
+                value: b"512345687".to_vec(),
+                before: vec![Some(b'=')],
+                after: Vec::new(),
+            },
+            entry: Some(0),
+            action: Some(Action::Drop),
+            sent: false,
+            redacted: false,
+            snapshot: Arc::clone(snapshot),
+        };
+        [Event::Open(Box::new(open)), Event::Leak(Box::new(leak))]
+    }
+
+    #[test]
+    fn a_flow_is_kept_with_its_findings_and_what_was_done() {
+        let snapshot = snapshot();
+        let mut recorder = Recorder::default();
+        let [open, leak] = events(&snapshot);
+        recorder.take(&open);
+        recorder.take(&leak);
+        recorder.take(&leak);
+        recorder.take(&Event::Close(Box::new(Close {
+            flow: 1,
+            key: key(),
+            opened: Time::from_secs(100),
+            at: Time::from_secs(130),
+            sent: Count {
+                packets: 2,
+                bytes: 70,
+            },
+            received: Count::default(),
+            withheld: 2,
+            path: Path::Terminate,
+            end: End::Idle,
+        })));
+        let totals = recorder.finish();
+        assert!(totals.is_live());
+        let (_, judged) = &totals.flows[0];
+        assert_eq!((judged.flow.packets, judged.flow.bytes), (4, 70));
+        assert_eq!(judged.flow.findings[0].count, 2);
+        assert_eq!(judged.actions, [Some(("mine".to_owned(), Action::Drop))]);
+        assert_eq!(totals.identifiers.len(), 1);
+    }
+
+    #[test]
+    fn a_flow_that_is_still_open_is_kept_too_and_the_value_is_never_shown() {
+        let snapshot = snapshot();
+        let mut recorder = Recorder::default();
+        let events = events(&snapshot);
+        events.iter().for_each(|event| recorder.take(event));
+        assert!(
+            !format!("{events:?}").contains("53, 49, 50"),
+            "the value's bytes"
+        );
+        let page = crate::report::html::page("p", &recorder.finish());
+        assert!(page.contains("What a gate saw") && page.contains("user (plain)"));
+        assert!(!page.contains("512345687"));
+    }
+}

@@ -10,6 +10,9 @@ use std::net::IpAddr;
 
 /// Flows kept whole: those with findings or a verdict other than allow first.
 const MOST_FLOWS: usize = 2000;
+/// Findings of flows kept whole, and moments of each.
+const MOST_FINDINGS: usize = 20_000;
+const MOST_MOMENTS: usize = 40;
 /// Identifiers followed across flows.
 const MOST_IDENTIFIERS: usize = 5000;
 /// Flows, devices and companions remembered of one identifier.
@@ -36,6 +39,8 @@ pub struct Totals {
     pub fanouts: Vec<(String, Fanout)>,
     /// Flows that were counted and not kept.
     pub dropped: usize,
+    /// Findings of the flows kept.
+    kept: usize,
 }
 
 /// What one country and operator received.
@@ -83,7 +88,7 @@ pub struct Identifier {
 
 impl Totals {
     /// Counts a flow, and keeps it if it tells something or there is room.
-    pub fn add(&mut self, capture: &str, judged: Judged) {
+    pub fn add(&mut self, capture: &str, mut judged: Judged) {
         self.summary.count(&judged);
         let flow = &judged.flow;
         let (first, last) = self.period.unwrap_or((flow.first, flow.last));
@@ -107,7 +112,12 @@ impl Totals {
             }
         }
         let telling = !judged.flow.findings.is_empty() || judged.verdict != "allow";
-        if self.flows.len() < MOST_FLOWS / 2 || (telling && self.flows.len() < MOST_FLOWS) {
+        let most = if telling { MOST_FLOWS } else { MOST_FLOWS / 2 };
+        if self.flows.len() < most && self.kept < MOST_FINDINGS {
+            for told in &mut judged.flow.findings {
+                told.trim(MOST_MOMENTS);
+            }
+            self.kept += judged.flow.findings.len();
             self.flows.push((capture.to_owned(), judged));
         } else {
             self.dropped += 1;

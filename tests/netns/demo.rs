@@ -45,7 +45,7 @@ fn the_demo_proves_that_nothing_leaked_and_that_something_could() {
             assert!(page.contains(part), "{part}");
         }
         for value in lines.iter().filter(|line| line["type"] == "leak") {
-            assert!(page.contains(value["detector"].as_str().unwrap()));
+            assert!(page.contains(value["class"].as_str().unwrap()));
         }
     });
 }

@@ -29,6 +29,11 @@ impl Assembly {
         self.held = 0;
     }
 
+    /// Bytes held until a gap before them is filled.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
     /// Takes a segment of the frame `number` and calls `each` with whatever is in order now, frame by frame. A gap that
     /// does not fill within the bounds is stepped over: the capture has lost it.
     pub(super) fn take(

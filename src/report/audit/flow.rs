@@ -10,6 +10,9 @@ use super::assembly::Assembly;
 const MOST_FRAMES: usize = 1000;
 /// Findings kept of one flow.
 const MOST_FINDINGS: usize = 64;
+/// Bytes that a finding takes, and one more frame of it.
+const FINDING: usize = 1024;
+const REPEATED: usize = 16;
 /// Moments kept of one finding.
 const MOST_MOMENTS: usize = 200;
 
@@ -51,6 +54,8 @@ pub struct Flow {
     pub(super) index: u32,
     pub(super) opener: Assembly,
     pub(super) stream: Stream,
+    /// What its findings take, in bytes, roughly.
+    kept: usize,
 }
 
 /// A finding with all frames it was found in.
@@ -98,6 +103,7 @@ impl Flow {
             index: 0,
             opener: Assembly::default(),
             stream: Stream::default(),
+            kept: 0,
         }
     }
 
@@ -133,12 +139,20 @@ impl Flow {
                 && (told.sample == finding.sample || told.class == Class::Content)
         });
         if known.is_none() && self.findings.len() < MOST_FINDINGS {
+            self.kept += FINDING;
             self.findings
                 .push(Told::new(finding, (number, at), excerpt()));
             return Some(self.findings.len() - 1);
         }
-        self.findings.get_mut(known?)?.again(number, at);
+        if self.findings.get_mut(known?)?.again(number, at) {
+            self.kept += REPEATED;
+        }
         known
+    }
+
+    /// Bytes that it takes beyond those that every flow takes, roughly.
+    pub(super) fn weight(&self) -> usize {
+        self.opener.held() + self.stream.pending() + self.kept
     }
 
     /// Keeps a destination's name where it stands readable in the payload.
@@ -182,16 +196,27 @@ impl Told {
             )
     }
 
-    fn again(&mut self, number: u64, at: Time) {
+    /// Keeps no more of its frames than a page shows.
+    pub(in crate::report) fn trim(&mut self, moments: usize) {
+        self.packets.truncate(1);
+        self.packets.shrink_to_fit();
+        self.moments.truncate(moments);
+        self.moments.shrink_to_fit();
+    }
+
+    /// Adds a frame; whether it takes room.
+    fn again(&mut self, number: u64, at: Time) -> bool {
         if self.packets.last() == Some(&number) {
-            return;
+            return false;
         }
         self.count += 1;
-        if self.packets.len() < MOST_FRAMES {
-            self.packets.push(number);
-        }
         if self.moments.len() < MOST_MOMENTS {
             self.moments.push(at);
         }
+        let room = self.packets.len() < MOST_FRAMES;
+        if room {
+            self.packets.push(number);
+        }
+        room
     }
 }

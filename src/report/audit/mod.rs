@@ -25,8 +25,10 @@ const UDP: u8 = 17;
 const DNS: u16 = 53;
 /// A flow silent for this long is over; what comes later is a new one.
 const IDLE: Duration = Duration::from_secs(600);
-/// Most flows under way; beyond that those silent for longest are taken as over.
-const MOST_FLOWS: usize = 100_000;
+/// Most flows under way, and most bytes that all of them may take beyond what every flow takes; beyond either, those
+/// silent for longest are taken as over.
+const MOST_FLOWS: usize = 65_536;
+const MOST_BYTES: usize = 48 << 20;
 
 /// Datagrams of an encrypted flow that are looked at.
 const SEALED: u32 = 8;
@@ -47,7 +49,9 @@ pub struct Audit {
     memory: Memory,
     names: Names,
     fragments: Reassembler,
-    flows: HashMap<Key, Flow, foldhash::fast::RandomState>,
+    flows: HashMap<Key, Box<Flow>, foldhash::fast::RandomState>,
+    /// What the flows take, as [`MOST_BYTES`] counts.
+    weight: usize,
     recent: Recent,
     fanouts: Vec<Fanout>,
     found: Vec<Finding>,
@@ -63,6 +67,7 @@ impl Audit {
             names: Names::new(MOST_NAMES, 0),
             fragments: Reassembler::new(FRAGMENTS),
             flows: HashMap::default(),
+            weight: 0,
             recent: Recent::default(),
             fanouts: Vec::new(),
             found: Vec::new(),
@@ -116,7 +121,7 @@ impl Audit {
         let (key, from_opener) = self.key(seen);
         let names = &self.names;
         let flow = self.flows.entry(key).or_insert_with(|| {
-            let mut flow = Flow::new(key, at);
+            let mut flow = Box::new(Flow::new(key, at));
             flow.reading = Reading::of_ip(key.protocol);
             let (client, server) = (key.source.ip(), key.destination.ip());
             let known = names.of(client, server, at);
@@ -135,11 +140,12 @@ impl Audit {
         }
         match seen.segment {
             Some(segment) => {
+                let before = flow.weight();
                 if segment.syn {
                     flow.opener.start(segment.sequence.wrapping_add(1));
                 }
                 let (sanitizer, found) = (&self.sanitizer, &mut self.found);
-                let Flow { opener, stream, .. } = flow;
+                let Flow { opener, stream, .. } = &mut **flow;
                 let mut told: Vec<(u64, Vec<u8>, Vec<Finding>)> = Vec::new();
                 opener.take(segment.sequence, seen.payload, number, |number, bytes| {
                     sanitizer.stream(stream, bytes, found);
@@ -151,6 +157,7 @@ impl Audit {
                     flow.tell((number, at), &bytes, &found);
                 }
                 flow.reading = flow.stream.reading().or(flow.reading);
+                self.weight = (self.weight + flow.weight()).saturating_sub(before);
             }
             None if key.protocol == UDP && !seen.payload.is_empty() => {
                 self.datagram(key, (number, at), seen.payload, blocked(key.destination));
@@ -181,7 +188,9 @@ impl Audit {
             .datagram(&mut self.memory, &context, payload, &mut self.found);
         flow.reading = reading.or(flow.reading);
         self.recent.remember(key, (number, at), payload);
+        let before = flow.weight();
         flow.tell((number, at), payload, &self.found);
+        self.weight = (self.weight + flow.weight()).saturating_sub(before);
         let shared = |finding: &&Finding| finding.detector == "probe-fanout";
         for finding in self.found.iter().filter(shared) {
             let value = payload.get(finding.span.clone()).unwrap_or_default();
@@ -199,9 +208,9 @@ impl Audit {
 
     /// Everything that is not over yet, in the order in which it began, and all fan-outs.
     pub fn finish(mut self, over: impl FnMut(Flow)) -> Vec<Fanout> {
-        let mut rest: Vec<Flow> = self.flows.drain().map(|(_, flow)| flow).collect();
+        let mut rest: Vec<Box<Flow>> = self.flows.drain().map(|(_, flow)| flow).collect();
         rest.sort_by_key(|flow| (flow.first, flow.key));
-        rest.into_iter().for_each(over);
+        rest.into_iter().map(|flow| *flow).for_each(over);
         self.fanouts
     }
 
@@ -240,7 +249,7 @@ impl Audit {
 
     /// Hands out flows that have been silent for long.
     fn sweep(&mut self, now: Time, over: &mut impl FnMut(Flow)) {
-        let full = self.flows.len() >= MOST_FLOWS;
+        let full = self.flows.len() >= MOST_FLOWS || self.weight >= MOST_BYTES;
         if now.since(self.swept) < Duration::from_secs(10) && !full {
             return;
         }
@@ -259,16 +268,14 @@ impl Audit {
                 .map(|(key, flow)| (flow.last, *key))
                 .collect();
             all.sort_unstable();
-            gone = all
-                .into_iter()
-                .take(MOST_FLOWS / 4)
-                .map(|(_, key)| key)
-                .collect();
+            let oldest = all.len().div_ceil(4);
+            gone = all.into_iter().take(oldest).map(|(_, key)| key).collect();
         }
         gone.sort_unstable();
         for key in gone {
             if let Some(flow) = self.flows.remove(&key) {
-                over(flow);
+                self.weight = self.weight.saturating_sub(flow.weight());
+                over(*flow);
             }
         }
     }

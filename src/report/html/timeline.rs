@@ -96,8 +96,7 @@ fn row(page: &mut Page, judged: &Judged, y: f64, x: &impl Fn(Time) -> f64) {
     ));
     page.raw("</title></rect>");
     let told = flow.findings.iter().filter(|told| told.is_grave());
-    for (told, at) in told.flat_map(|told| told.moments.iter().take(40).map(move |at| (told, *at)))
-    {
+    for (told, at) in told.flat_map(|told| told.moments.iter().map(move |at| (told, *at))) {
         page.raw(&format!(
             "<circle class=\"leak\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"4.5\"><title>",
             x(at),

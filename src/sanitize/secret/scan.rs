@@ -27,8 +27,6 @@ pub(in crate::sanitize) struct Cursor(StateID);
 pub(in crate::sanitize) struct Scanner {
     nfa: NFA,
     start: StateID,
-    /// Where a pattern begins that begins right here.
-    here: StateID,
     gate: Gate,
     forms: Vec<Form>,
     labels: Vec<(String, Class)>,
@@ -90,11 +88,9 @@ impl Scanner {
             .build(&patterns)
             .map_err(|_| too_large())?;
         let start = nfa.start_state(Anchored::No).map_err(|_| too_large())?;
-        let here = nfa.start_state(Anchored::Yes).map_err(|_| too_large())?;
         Ok(Some(Self {
             nfa,
             start,
-            here,
             gate: Gate::new(&patterns),
             forms,
             labels: secrets
@@ -124,10 +120,6 @@ impl Scanner {
         loop {
             if state == self.start {
                 at = self.gate.skip(bytes, at);
-                if self.none_begins(bytes.get(at..).unwrap_or_default()) {
-                    at += 1;
-                    continue;
-                }
             }
             let Some(&byte) = bytes.get(at) else { break };
             state = self.nfa.next_state(Anchored::No, state, byte);
@@ -137,22 +129,6 @@ impl Scanner {
             }
         }
         cursor.0 = state;
-    }
-
-    /// Whether eight bytes show that no pattern begins with them. In text nearly every byte begins some pattern: a search
-    /// that is under way would seldom come to rest again, so it is begun only where one may end.
-    fn none_begins(&self, bytes: &[u8]) -> bool {
-        let Some(head) = bytes.first_chunk::<8>() else {
-            return false;
-        };
-        let mut state = self.here;
-        for &byte in head {
-            state = self.nfa.next_state(Anchored::Yes, state, byte);
-            if self.nfa.is_special(state) {
-                return self.nfa.is_dead(state);
-            }
-        }
-        false
     }
 
     /// Tells the longest accepted pattern that ends at `end`.
