@@ -105,6 +105,16 @@ impl Names {
         })
     }
 
+    /// How many pairs of client and address are known.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// True if nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// A flow from `client` to `address` begins: its names are kept until [`release`](Self::release).
     pub fn hold(&mut self, client: IpAddr, address: IpAddr, now: Time) {
         if let Some(known) = self.known.get_mut(&(client, address)) {

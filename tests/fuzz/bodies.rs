@@ -12,6 +12,8 @@
 mod fragment;
 #[path = "bodies/jurisdiction.rs"]
 mod jurisdiction;
+#[path = "bodies/names.rs"]
+mod names;
 #[path = "bodies/packet.rs"]
 mod packet;
 #[path = "bodies/policy.rs"]
@@ -31,4 +33,7 @@ pub(crate) const TARGETS: &[(&str, Body)] = &[
     ("capture", sanitize::capture),
     ("policy", policy::run),
     ("jurisdiction", jurisdiction::run),
+    ("question", names::question),
+    ("hello", names::hello),
+    ("initial", names::initial),
 ];

@@ -11,8 +11,10 @@
 mod bulk;
 mod datagrams;
 mod dns;
+mod interleavings;
 mod leaks;
 mod names;
 mod passing;
+mod quic;
 mod streams;
 mod world;
