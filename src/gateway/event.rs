@@ -152,6 +152,8 @@ pub enum End {
     Rejudged,
     /// What it showed of whom it asks for is against it.
     Shown,
+    /// An answer gave its address a name that is against it.
+    Named,
     /// Its payload leaked.
     Leaked,
     /// The gateway is shutting down.
@@ -247,6 +249,7 @@ impl End {
             Self::Blocked => "blocked",
             Self::Rejudged => "rejudged",
             Self::Shown => "shown",
+            Self::Named => "named",
             Self::Leaked => "leaked",
             Self::Shutdown => "shutdown",
         }

@@ -386,7 +386,7 @@ impl Gateway {
             End::Failed(Failure::Unreachable) => {
                 self.answer_unreachable(Unreachable::Host, &syn, &parsed, now)
             }
-            End::Failed(Failure::Forbidden) | End::Rejudged | End::Shown => {
+            End::Failed(Failure::Forbidden) | End::Rejudged | End::Shown | End::Named => {
                 self.answer_blocked(Reply::Reject, &syn, &parsed, now)
             }
             End::Failed(Failure::Refused | Failure::Exhausted)
