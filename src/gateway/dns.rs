@@ -382,7 +382,8 @@ impl Gateway {
         };
         question.put_into(&mut message);
         names::screen(&mut message, forbids, snapshot.policy.asks_for_names());
-        self.shared.names().learn_message(client, &message, now);
+        let renamed = self.shared.names().learn_message(client, &message, now);
+        self.publish(client, &renamed);
         message
     }
 

@@ -179,6 +179,8 @@ pub enum End {
     ExitDown,
     /// What it showed of whom it asks for is against it.
     Shown,
+    /// An answer gave its address a name that is against it.
+    Named,
     /// Its payload leaked.
     Leaked,
     /// The gateway is shutting down.
@@ -302,6 +304,7 @@ impl End {
             Self::Rejudged => "rejudged",
             Self::ExitDown => "exit-down",
             Self::Shown => "shown",
+            Self::Named => "named",
             Self::Leaked => "leaked",
             Self::Shutdown => "shutdown",
         }

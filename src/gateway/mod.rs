@@ -12,6 +12,7 @@ mod event;
 mod exits;
 mod inspection;
 mod judge;
+mod news;
 mod opening;
 mod pass;
 mod payload;
@@ -40,7 +41,7 @@ use crate::time::Time;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,6 +110,9 @@ pub struct Shared {
     names: Mutex<Names>,
     memory: Mutex<Memory>,
     cache: Mutex<Cache>,
+    news: Mutex<news::News>,
+    /// Number of the next of the news, so that no lock is taken where there are none.
+    newest: AtomicU64,
     /// Something was found: every datagram is compared until a look at the memory says that nothing is left to compare
     /// with. Without it only the first ones of each flow are, so that no lock is taken for the others.
     alert: AtomicBool,
@@ -121,6 +125,8 @@ impl Shared {
             names: Mutex::new(Names::new(names, seed)),
             memory: Mutex::default(),
             cache: Mutex::new(Cache::new(ANSWERS, seed.rotate_left(29))),
+            news: Mutex::default(),
+            newest: AtomicU64::new(0),
             alert: AtomicBool::new(false),
         }
     }
@@ -132,6 +138,18 @@ impl Shared {
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn news(&self) -> MutexGuard<'_, news::News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn newest(&self) -> u64 {
+        self.newest.load(Ordering::Acquire)
+    }
+
+    fn set_news(&self, next: u64) {
+        self.newest.fetch_max(next, Ordering::AcqRel);
     }
 
     fn is_alert(&self) -> bool {
@@ -257,6 +275,8 @@ pub struct Gateway {
     released: VecDeque<(Offload, Vec<u8>)>,
     /// Questions of clients to resolvers.
     questions: dns::Questions,
+    /// So many of the news were looked at.
+    heeded: u64,
     events: VecDeque<Event>,
     lost_events: u64,
     found: Vec<Finding>,
@@ -327,6 +347,7 @@ impl Gateway {
         now: Time,
     ) -> Self {
         let limits = settings.limits;
+        let shared_news = shared.newest();
         Self {
             flows: FlowTable::new(limits.flows, seed),
             mappings: FlowTable::new(limits.flows, seed.rotate_left(17)),
@@ -343,6 +364,7 @@ impl Gateway {
             closing: VecDeque::new(),
             released: VecDeque::new(),
             questions: dns::Questions::default(),
+            heeded: shared_news,
             events: VecDeque::new(),
             lost_events: 0,
             found: Vec::new(),
@@ -445,6 +467,7 @@ impl Gateway {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Time) {
+        self.heed_news(now);
         let mut due = Vec::new();
         self.wheel.advance(now, &mut due);
         for flow in due {

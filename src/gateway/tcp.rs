@@ -405,7 +405,8 @@ impl Gateway {
             End::Failed(Failure::Forbidden | Failure::Exit(_))
             | End::Rejudged
             | End::ExitDown
-            | End::Shown => self.answer_blocked(Reply::Reject, &syn, &parsed, now),
+            | End::Shown
+            | End::Named => self.answer_blocked(Reply::Reject, &syn, &parsed, now),
             End::Failed(Failure::Refused | Failure::Exhausted)
             | End::Done
             | End::ResetOutside

@@ -73,7 +73,8 @@ impl Gateway {
         let payload = answer.buffer.get(answer.payload..)?;
         flow.received.add(payload.len());
         if key.dport == 53 && key.protocol == protocol::UDP {
-            self.shared.names().learn(key.src, payload, now);
+            let renamed = self.shared.names().learn(key.src, payload, now);
+            self.publish(key.src, &renamed);
         }
         let client = SocketAddr::new(key.src, key.sport);
         let (start, offload) = if key.protocol == protocol::UDP {

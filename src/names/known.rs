@@ -11,6 +11,8 @@ use std::time::Duration;
 const KEEP_AT_LEAST: Duration = Duration::from_secs(300);
 /// … and at most this long.
 const KEEP_AT_MOST: Duration = Duration::from_secs(86_400);
+/// Aliases that are followed in one answer.
+const LONGEST_CHAIN: usize = 64;
 /// Names kept for one address; the oldest goes first.
 const NAMES_PER_ADDRESS: usize = 8;
 
@@ -52,21 +54,24 @@ impl Names {
     }
 
     /// Learns from a DNS message (RFC 1035, section 4) that was an answer to `client`. Anything else is passed over.
-    pub fn learn(&mut self, client: IpAddr, message: &[u8], now: Time) {
-        if let Ok(message) = Message::from_vec(message) {
-            self.learn_message(client, &message, now);
+    /// The addresses that got a name they did not have.
+    pub fn learn(&mut self, client: IpAddr, message: &[u8], now: Time) -> Vec<IpAddr> {
+        match Message::from_vec(message) {
+            Ok(message) => self.learn_message(client, &message, now),
+            Err(_) => Vec::new(),
         }
     }
 
     /// The same of a message that was read.
-    pub fn learn_message(&mut self, client: IpAddr, message: &Message, now: Time) {
+    pub fn learn_message(&mut self, client: IpAddr, message: &Message, now: Time) -> Vec<IpAddr> {
+        let mut renamed = Vec::new();
         if message.metadata.message_type != MessageType::Response
             || message.metadata.response_code != ResponseCode::NoError
         {
-            return;
+            return renamed;
         }
         let [question] = message.queries.as_slice() else {
-            return;
+            return renamed;
         };
         let mut chain = vec![question.name()];
         let asked = text(question.name());
@@ -79,13 +84,15 @@ impl Names {
             } else if let RData::AAAA(address) = &record.data {
                 IpAddr::V6(address.0)
             } else {
-                if let RData::CNAME(alias) = &record.data {
+                if let RData::CNAME(alias) = &record.data
+                    && chain.len() < LONGEST_CHAIN
+                {
                     chain.push(&alias.0);
                 }
                 continue;
             };
             let keep = Duration::from_secs(record.ttl.into()).clamp(KEEP_AT_LEAST, KEEP_AT_MOST);
-            self.remember(
+            let is_new = self.remember(
                 (client, address),
                 Learned {
                     name: asked.as_str().into(),
@@ -93,7 +100,11 @@ impl Names {
                     until: now + keep,
                 },
             );
+            if is_new {
+                renamed.push(address);
+            }
         }
+        renamed
     }
 
     /// The names by which `client` may have found `address`, as answered, and not yet expired or in use.
@@ -103,6 +114,16 @@ impl Names {
             let names = known.names.iter();
             names.filter(move |learned| known.flows > 0 || learned.until >= now)
         })
+    }
+
+    /// How many pairs of client and address are known.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// True if nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// A flow from `client` to `address` begins: its names are kept until [`release`](Self::release).
@@ -122,21 +143,24 @@ impl Names {
         }
     }
 
-    fn remember(&mut self, key: (IpAddr, IpAddr), learned: Learned) {
+    /// True if the address did not have the name.
+    fn remember(&mut self, key: (IpAddr, IpAddr), learned: Learned) -> bool {
         if !self.known.contains_key(&key) {
             if self.known.len() >= self.capacity && !self.forget_one() {
-                return;
+                return false;
             }
             self.oldest.push_back(key);
         }
         let known = self.known.entry(key).or_default();
         let in_use = known.flows > 0;
         let names = &mut known.names;
+        let is_new = !names.iter().any(|known| known.name == learned.name);
         names.retain(|known| known.name != learned.name && (in_use || known.until >= learned.at));
         if names.len() >= NAMES_PER_ADDRESS {
             names.remove(0);
         }
         names.push(learned);
+        is_new
     }
 
     /// Makes room: the oldest address that no flow uses goes. False if all are in use.

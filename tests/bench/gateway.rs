@@ -3,7 +3,9 @@
 
 use crate::samples;
 use cordon::flow::FlowId;
-use cordon::gateway::{Fate, Gateway, Limits, Order, Outgoing, Settings, Shared, Snapshot};
+use cordon::gateway::{
+    Dns, Fate, Gateway, Lane, Limits, Order, Outgoing, Settings, Shared, Snapshot, Upstream,
+};
 use cordon::jurisdiction::{Data, Groups};
 use cordon::packet::{Offload, Tcp, fragment};
 use cordon::policy::{Policy, Surroundings};
@@ -52,6 +54,10 @@ static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
 });
 
 fn gateway() -> Gateway {
+    gateway_with(None)
+}
+
+fn gateway_with(dns: Option<Dns>) -> Gateway {
     let limits = Limits {
         flows: cordon::flow::Limits {
             flows: 1 << 20,
@@ -77,7 +83,7 @@ fn gateway() -> Gateway {
         shape,
         own,
         resolver: None,
-        dns: None,
+        dns,
         forward: false,
         kernel: false,
         limits,
@@ -90,6 +96,50 @@ fn gateway() -> Gateway {
         7,
         NOW,
     )
+}
+
+/// A question that was asked before: read, judged, screened, answered.
+#[divan::bench]
+fn answer_out_of_the_cache(bencher: Bencher<'_, '_>) {
+    use hickory_proto::op::{Message, OpCode, Query};
+    use hickory_proto::rr::{Name, RData, Record, RecordType, rdata::A};
+    let upstream = Upstream {
+        address: "9.9.9.9:53".parse().unwrap(),
+        protocol: 17,
+        name: None,
+    };
+    let mut gateway = gateway_with(Some(Dns {
+        upstreams: vec![upstream],
+        routes: vec![Lane {
+            upstreams: vec![0],
+            ..Lane::default()
+        }],
+        private: Vec::new(),
+    }));
+    let name = Name::from_ascii("www.example.org.").unwrap();
+    let mut query = Message::query();
+    query.add_query(Query::query(name.clone(), RecordType::A));
+    let mut packet = samples::udp(false, &query.to_vec().unwrap());
+    packet[22..24].copy_from_slice(&53u16.to_be_bytes());
+    let trusted = Offload {
+        verified: true,
+        ..Offload::default()
+    };
+    gateway.packet(&mut packet.clone(), &trusted, NOW);
+    let asked = gateway.next_ask().unwrap();
+    let mut answer = Message::response(0, OpCode::Query);
+    for last in 1..4 {
+        let data = RData::A(A::new(198, 41, 0, last));
+        answer.add_answer(Record::from_rdata(name.clone(), 600, data));
+    }
+    gateway.resolved(asked.id, Some(answer), NOW);
+    drain(&mut gateway);
+    bencher
+        .counter(divan::counter::ItemsCount::new(1u8))
+        .bench_local(|| {
+            gateway.packet(&mut packet.clone(), &trusted, NOW);
+            assert!(gateway.next_packet().is_some());
+        });
 }
 
 fn drain(gateway: &mut Gateway) {

@@ -14,6 +14,8 @@ mod dissect;
 mod fragment;
 #[path = "bodies/jurisdiction.rs"]
 mod jurisdiction;
+#[path = "bodies/names.rs"]
+mod names;
 #[path = "bodies/packet.rs"]
 mod packet;
 #[path = "bodies/policy.rs"]
@@ -38,4 +40,7 @@ const WHOLE: &[(&str, Body)] = &[
     ("capture", sanitize::capture),
     ("policy", policy::run),
     ("jurisdiction", jurisdiction::run),
+    ("question", names::question),
+    ("hello", names::hello),
+    ("initial", names::initial),
 ];

@@ -140,10 +140,8 @@ fn a_question_is_asked_once_and_its_answer_kept_and_its_name_learned() {
     });
     assert!(named);
     world.wait(Duration::from_secs(9));
-    assert!(
-        ask(&mut world, "www.example.").is_some(),
-        "its time is over"
-    );
+    world.packet(&udp(CLIENT, SERVER, &query("www.example.")));
+    assert!(world.gateway.next_ask().is_some(), "its time is over");
 }
 
 #[test]
@@ -331,4 +329,51 @@ fn a_permit_of_a_question_is_for_the_resolver_and_goes_directly() {
         assert_eq!(permit.protocol(), protocol::UDP);
         assert_eq!(Verdict::Pass(*permit).name(), "allow");
     }
+}
+
+#[test]
+fn a_name_that_comes_later_ends_the_flows_that_it_is_against_and_no_others() {
+    let policy = NAMES.replace(
+        "action = \"block\"",
+        "action = \"block\"\non_unknown = \"allow\"",
+    );
+    let mut world = World::answering(&policy, dns());
+    for to in ["198.41.0.4:123", "199.9.14.201:123"] {
+        assert!(world.datagram("10.111.0.2:7000", to, b"x").is_some());
+    }
+    assert!(
+        world
+            .datagram("10.111.0.9:7000", "198.41.0.4:123", b"x")
+            .is_some()
+    );
+    world.events();
+    // Asked as long as it might be reached, and answered under another name than it is blocked by.
+    let asked = ask_beside_flows(&mut world, "but.bad.example.");
+    let answer = response("but.bad.example.", &["198.41.0.4"]);
+    world.gateway.resolved(asked.id, Some(answer), world.now);
+    world.gateway.tick(world.now);
+    let ended: Vec<String> = world
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Close(close) => Some(format!(
+                "{} {} {}",
+                close.key.src,
+                close.key.dst,
+                close.end.name()
+            )),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ended, ["10.111.0.2 198.41.0.4 named"]);
+    assert!(
+        world
+            .datagram("10.111.0.2:7000", "198.41.0.4:123", b"x")
+            .is_none()
+    );
+}
+
+fn ask_beside_flows(world: &mut World, text: &str) -> Ask {
+    world.packet(&udp(CLIENT, SERVER, &query(text)));
+    world.gateway.next_ask().unwrap()
 }

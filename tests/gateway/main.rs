@@ -11,9 +11,11 @@
 mod bulk;
 mod datagrams;
 mod dns;
+mod interleavings;
 mod leaks;
 mod names;
 mod passing;
+mod quic;
 mod redaction;
 mod streams;
 mod world;

@@ -34,7 +34,7 @@ fn segment<'a>(flags: u8, seq: u32, ack: u32, payload: &'a [u8]) -> Segment<'a> 
 }
 
 /// A record with a client hello that asks for this server (RFC 8446, section 4.1.2).
-fn hello(name: &str, grease: bool) -> Vec<u8> {
+pub(crate) fn hello(name: &str, grease: bool) -> Vec<u8> {
     let two = |length: usize| u16::try_from(length).unwrap().to_be_bytes();
     let mut extensions = Vec::new();
     let entry = [&[0][..], &two(name.len()), name.as_bytes()].concat();

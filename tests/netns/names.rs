@@ -306,9 +306,12 @@ fn loaded(output: &Output) -> bool {
 }
 
 fn addresses(message: &Message) -> Vec<String> {
-    let address = |record: &Record| match &record.data {
-        RData::A(address) => Some(address.0.to_string()),
-        _ => None,
+    let address = |record: &Record| {
+        if let RData::A(address) = &record.data {
+            Some(address.0.to_string())
+        } else {
+            None
+        }
     };
     message.answers.iter().filter_map(address).collect()
 }

@@ -45,18 +45,23 @@ pub(super) fn join() -> Result<Outcome> {
     }
     let hello = format!("\u{1}\u{2}JOIN uid={USER} channel={ROOM} mute=1");
     for server in of(Role::Qos) {
-        outcome.pings += u32::from(ping(
-            SocketAddr::new(look_up(server.name)?, server.port),
-            hello.as_bytes(),
-        )?);
+        // A name that cannot be had is to the app an unreachable server.
+        let Ok(address) = look_up(server.name) else {
+            continue;
+        };
+        let at = SocketAddr::new(address, server.port);
+        outcome.pings += u32::from(ping(at, hello.as_bytes())?);
     }
     let mut probe = b"\x01\x03RTT?".to_vec();
     probe.extend(USER.to_le_bytes());
     probe.extend(format!(" uid={USER}").bytes());
     for server in of(Role::Route).chain(of(Role::BuiltIn)) {
         let address = match server.name {
-            Some(_) => look_up(server.name)?,
-            None => server.address.parse()?,
+            Some(_) => look_up(server.name).ok(),
+            None => server.address.parse().ok(),
+        };
+        let Some(address) = address else {
+            continue;
         };
         outcome.pings += u32::from(ping(SocketAddr::new(address, server.port), &probe)?);
     }
