@@ -8,13 +8,9 @@ use super::tunnel::Tunnel;
 use super::ways::{Means, Proxy, Watch};
 use crate::gateway::{End, Failure, Snapshot};
 use crate::policy::{ExitState, Server};
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -24,6 +20,9 @@ const LOOK_UP: Duration = Duration::from_secs(60);
 const LOOKING_UP: Duration = Duration::from_secs(5);
 /// Between two checks, whoever asks for them.
 const BREATH: Duration = Duration::from_millis(100);
+
+/// Between two looks at a check under way.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// What is known of an exit now.
 #[derive(Debug)]
@@ -257,24 +256,13 @@ async fn greet(proxy: &Proxy) -> Result<(), Failure> {
     finish(stream).await.map(drop)
 }
 
-/// Waits until a connection is the flow's.
+/// Waits until a connection is the flow's. A check is short, so it looks again every little while instead of being woken.
 pub(super) async fn finish(mut stream: Stream) -> Result<Stream, Failure> {
-    let exhausted = |_| Failure::Exhausted;
-    // The same socket a second time, to be woken by.
-    let socket: std::net::TcpStream = stream
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(exhausted)?
-        .into();
-    let alarm = TcpStream::from_std(socket).map_err(exhausted)?;
-    let interest = Interest::READABLE | Interest::WRITABLE;
     loop {
-        alarm.ready(interest).await.map_err(exhausted)?;
-        // Told before the socket is used: what comes after that wakes again.
-        let _ = alarm.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
         if let Advance::Ready(_) = stream.advance()? {
             return Ok(stream);
         }
+        sleep(GLANCE).await;
     }
 }
 

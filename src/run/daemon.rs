@@ -121,12 +121,19 @@ impl Running {
 /// # Errors
 /// Those of [`start`] and [`Running::close`], and if the gate breaks on the way; then the guard stays.
 pub fn run(config: &Config, load: Load<'_>, reporter: Reporter) -> Result<Reporter> {
+    no_core_dumps()?;
     let running = start(config, load()?, reporter)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(attend(&running, load))?;
     running.close()
+}
+
+/// What this process knows of exits and secrets is nowhere to be read when it dies.
+fn no_core_dumps() -> Result<()> {
+    use nix::sys::resource::{Resource, setrlimit};
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("core dumps cannot be switched off")
 }
 
 async fn attend(running: &Running, load: Load<'_>) -> Result<()> {

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             })
         }),
         ["eventually", to] => eventually(to),
-        ["outage", to] => outage(to),
+        ["outage", to, seconds] => number(seconds).and_then(|seconds| outage(to, seconds)),
         ["ping", to, count] => number(count).and_then(|count| ping(to, count)),
         ["call", to, seconds] => number(seconds).and_then(|seconds| call(to, seconds)),
         ["send", to, text] => send(to, text),
@@ -283,10 +283,10 @@ fn eventually(to: &str) -> Outcome {
     }
 }
 
-/// Loads until that breaks, at once; is then refused, at once; and goes on as soon as it can.
-fn outage(to: &str) -> Outcome {
+/// Loads until that breaks, within so many seconds; is then refused, at once; and goes on as soon as it can.
+fn outage(to: &str, seconds: u64) -> Outcome {
     let mut stream = connect(to)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(seconds)))?;
     Bulk::down(u64::MAX).announce(&mut stream)?;
     let mut buffer = vec![0; 1 << 20];
     stream.read_exact(&mut buffer)?;

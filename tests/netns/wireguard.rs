@@ -4,17 +4,21 @@
 
 use crate::abroad::{Abroad, DE, DE6, Options, Proxy, US, US6, program, said};
 use crate::harness::{in_lab, peer, wait_until};
-use cordon::kernel::namespace::lab::Lab;
+use cordon::kernel::namespace::lab::{Frame, Lab, Observer};
 use cordon::kernel::netlink::Netlink;
 use nix::mount::{MsFlags, mount};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::fs::{self, Permissions};
 use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 /// Bytes moved each way.
-const BULK: u64 = 128 << 20;
+const BULK: u64 = 32 << 20;
 const INSIDE: [&str; 2] = ["10.9.0.1/24", "fd09::1/64"];
 
 /// A server of others, and what its client knows.
@@ -159,6 +163,60 @@ fn streams_datagrams_and_echoes_pass_a_tunnel_and_nothing_goes_past_it() {
 }
 
 #[test]
+fn replayed_forged_and_oversized_datagrams_change_nothing() {
+    in_lab(|lab| {
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        let _running = server.start(&server.public[1]);
+        let options = server.options(&format!("{DE}:51820"), "");
+        let to = format!("{US}:9");
+        let mut client = server.abroad.begin(&options.each(), &["call", &to, "6"]);
+        client.says("running");
+        let to_us = |frame: &Frame| frame.outgoing && frame.bytes.get(9) == Some(&17);
+        let observer = Observer::judging(&server.abroad.net, "m", to_us).unwrap();
+        thread::sleep(Duration::from_secs(1));
+        let capture = observer.finish().unwrap();
+        assert!(capture.kept.len() > 10, "{}", capture.kept.len());
+        let machine: SocketAddr = "203.0.113.1:0".parse().unwrap();
+        let send = || {
+            let header_included = Some(Protocol::from(255));
+            let raw = Socket::new(Domain::IPV4, Type::RAW, header_included)?;
+            for frame in &capture.kept {
+                raw.send_to(&frame.bytes, &machine.into())?;
+                let mut forged = frame.bytes.clone();
+                *forged.last_mut().unwrap() ^= 1;
+                // No sum of the UDP header, so that only the tunnel's own can tell.
+                forged[26..28].fill(0);
+                raw.send_to(&forged, &machine.into())?;
+            }
+            // From the server's address, but not from where the server is.
+            let other = UdpSocket::bind(format!("{DE}:0"))?;
+            let port = u16::from_be_bytes([capture.kept[0].bytes[22], capture.kept[0].bytes[23]]);
+            for _ in 0..20 {
+                other.send_to(&[4; 60_000], (machine.ip(), port))?;
+            }
+            Ok(())
+        };
+        server.abroad.german.run(send).unwrap();
+        let gap: u64 = client.says("gap ").trim().parse().unwrap();
+        client.succeeds();
+        let events = fs::read_to_string(options.events()).unwrap();
+        assert!(
+            gap < 1500 && !events.contains("\"up\":false"),
+            "{gap} ms: {events}"
+        );
+        let close = events
+            .lines()
+            .find(|line| line.contains("flow_close"))
+            .unwrap();
+        let close: serde_json::Value = serde_json::from_str(close).unwrap();
+        let count = |what: &str| close[what].as_u64().unwrap();
+        assert!(count("bytes_received") <= count("bytes_sent"), "{close}");
+    });
+}
+
+#[test]
 fn a_server_that_dies_under_load_ends_its_flows_and_its_return_needs_no_restart() {
     in_lab(|lab| {
         let Some(server) = Server::in_lab(lab) else {
@@ -169,11 +227,12 @@ fn a_server_that_dies_under_load_ends_its_flows_and_its_return_needs_no_restart(
         let watch = server.abroad.watch(&[DE]);
         let mut client = server
             .abroad
-            .begin(&options.each(), &["outage", &format!("{US}:9")]);
+            .begin(&options.each(), &["outage", &format!("{US}:9"), "20"]);
         client.says("running");
         drop(running);
         let _ = fs::remove_file("/run/wireguard/wg0.sock");
-        // The program itself checks that each of its errors came at once.
+        // The program itself checks that the end came within what the protocol allows a silent server (ten seconds, and
+        // the checks after it), and each refusal behind it at once.
         client.says("ended");
         client.says("refused");
         let _again = server.start(&server.public[1]);

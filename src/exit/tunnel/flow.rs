@@ -69,12 +69,13 @@ impl Stream {
             self.pipe.greet();
             (self.greeted, self.readable) = (true, true);
         }
-        let mut moved = self.to_flow();
-        moved |= self.from_flow();
+        let mut moved = self.deliver();
+        moved |= self.collect();
         moved
     }
 
-    fn to_flow(&mut self) -> bool {
+    /// From the other end to the flow; true if any.
+    fn deliver(&mut self) -> bool {
         let mut moved = false;
         while self.writable {
             let (pipe, writable) = (&self.pipe, &mut self.writable);
@@ -104,7 +105,8 @@ impl Stream {
         moved
     }
 
-    fn from_flow(&mut self) -> bool {
+    /// From the flow to the other end; true if any.
+    fn collect(&mut self) -> bool {
         let mut moved = false;
         while self.readable && !self.ended {
             let (pipe, readable) = (&self.pipe, &mut self.readable);

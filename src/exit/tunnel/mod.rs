@@ -25,8 +25,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 /// Packets between the device and the endpoint, each way.
 const QUEUE: usize = 2048;
@@ -129,7 +130,13 @@ impl Tunnel {
         }
         let answer = self.shared.answer(new, before);
         match tokio::time::timeout(limit, answer).await {
-            Ok(true) => Ok(Some(began.elapsed())),
+            Ok(true) => {
+                if new {
+                    // Whether the server sends them back is worth knowing before that is needed.
+                    self.order(Order::Probe);
+                }
+                Ok(Some(began.elapsed()))
+            }
             Ok(false) => gone,
             // Without an echo the protocol's own sign of life has its time.
             Err(_) if !new && !self.shared.echoes.load(Ordering::Relaxed) => {

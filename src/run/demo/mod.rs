@@ -276,6 +276,13 @@ impl fmt::Display for Finale {
             self.edge_by_exit,
             self.by_exit.reached(Role::Edge)
         )?;
+        self.verdict(f)
+    }
+}
+
+impl Finale {
+    /// What all that proves.
+    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = |count: fn(&Proof) -> u64| count(&self.with) + count(&self.by_exit);
         let (forbidden, identifying) = (sum(Proof::forbidden), sum(Proof::identifying));
         let (strangers, missed) = (sum(|proof| proof.strangers), sum(|proof| proof.missed));
