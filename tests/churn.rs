@@ -53,17 +53,17 @@ fn second(world: &mut World, number: u32) {
         };
         world.gateway.connected(flow, world.now);
         let next = tcp_headers(&world.packets())[0].seq.wrapping_add(1);
-        world.packet(&segment(to, Tcp::ACK, 1001, next, b"request").bytes());
-        assert_eq!(world.pump(flow), b"request");
+        world.packet(&segment(to, Tcp::ACK, 1001, next, b"\xffrequest").bytes());
+        assert_eq!(world.pump(flow), b"\xffrequest");
         if !number.is_multiple_of(3) {
-            world.packet(&segment(to, Tcp::ACK | Tcp::FIN, 1008, next, &[]).bytes());
+            world.packet(&segment(to, Tcp::ACK | Tcp::FIN, 1009, next, &[]).bytes());
             world.pump(flow);
             world.gateway.upstream_done(flow);
             world.pump(flow);
-            world.packet(&segment(to, Tcp::ACK, 1009, next + 1, &[]).bytes());
+            world.packet(&segment(to, Tcp::ACK, 1010, next + 1, &[]).bytes());
             world.pump(flow);
         } else {
-            world.packet(&segment(to, Tcp::RST, 1008, next, &[]).bytes());
+            world.packet(&segment(to, Tcp::RST, 1009, next, &[]).bytes());
             world.pump(flow);
         }
     }
