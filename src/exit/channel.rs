@@ -65,9 +65,12 @@ impl Channel {
             Self::Tls(tls) => &tls.socket,
             Self::Tunnel(pipe) => return pipe.is_connected().map_err(Broken::Tunnel),
         };
+        if socket.peer_addr().is_ok() {
+            return Ok(true);
+        }
         match socket.take_error() {
             // Writable without a peer: the answer is still to come.
-            Ok(None) => Ok(socket.peer_addr().is_ok()),
+            Ok(None) => Ok(false),
             Ok(Some(error)) | Err(error) => Err(Broken::Socket(error)),
         }
     }

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// Events under way to the reporter; more are counted as lost.
 const EVENTS: usize = 16_384;
+/// How long events wait for others, to be taken together.
+const EVENTS_WAIT: Duration = Duration::from_millis(20);
 /// A flow that the kernel forwards and that is silent for this long comes back, to be left again if it goes on.
 const KERNEL_IDLE: Duration = Duration::from_secs(300);
 /// Pairs of client and address whose names are kept.
@@ -299,12 +301,16 @@ impl Plan {
 /// Takes events until the shard is gone.
 fn report(mut reporter: Reporter, events: &Receiver<(Event, u64)>) -> Reporter {
     let mut complained = false;
-    for (event, lost) in events {
-        if let Err(error) = reporter.take(&event, lost)
-            && !complained
-        {
-            complained = true;
-            eprintln!("cordon: events cannot be written any more: {error}");
+    while let Ok(first) = events.recv() {
+        // Nobody who tells a thread that sleeps has to wake it, which would cost more than the telling.
+        std::thread::sleep(EVENTS_WAIT);
+        for (event, lost) in std::iter::once(first).chain(events.try_iter()) {
+            if let Err(error) = reporter.take(&event, lost)
+                && !complained
+            {
+                complained = true;
+                eprintln!("cordon: events cannot be written any more: {error}");
+            }
         }
     }
     reporter

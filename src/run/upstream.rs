@@ -125,11 +125,20 @@ impl Upstream {
         moved
     }
 
-    /// From the outside to the client; how many bytes.
+    /// From the outside to the client; how many bytes. The last ones and the end go on together.
     pub(super) fn pull(&mut self, gateway: &mut Gateway, now: Time) -> usize {
-        if !self.readable || self.done {
-            return 0;
+        let mut moved = 0;
+        while self.readable && !self.done && moved < BYTES_A_TURN {
+            let put = self.pull_once(gateway, now);
+            moved += put;
+            if put == 0 || !self.closing {
+                break;
+            }
         }
+        moved
+    }
+
+    fn pull_once(&mut self, gateway: &mut Gateway, now: Time) -> usize {
         let (stream, readable) = (&mut self.stream, &mut self.readable);
         let drains = stream.short_reads_drain() && !self.closing;
         let (mut ended, mut broken) = (false, false);

@@ -12,6 +12,7 @@ use smoltcp::phy::{
 use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpListenEndpoint};
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -19,6 +20,8 @@ use std::net::SocketAddr;
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// … and given up after this much.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// Spare connections whose rings may keep a little memory, so that short connections cost no page faults.
+const WARM: usize = 32;
 /// Bytes that each ring of a connection may hold even when the memory of all is spent, so that every connection goes on.
 const SHARE: usize = 16 << 10;
 
@@ -57,7 +60,10 @@ pub struct Terminator {
     interface: Interface,
     shape: Shape,
     rings: Box<dyn Rings + Send>,
-    spare: Vec<Connection>,
+    /// Those without memory first.
+    spare: VecDeque<Connection>,
+    /// How many of them keep some.
+    warm: usize,
     /// Bytes of memory that the rings in use take.
     committed: usize,
 }
@@ -113,7 +119,8 @@ impl Terminator {
             interface,
             shape,
             rings,
-            spare: Vec::new(),
+            spare: VecDeque::new(),
+            warm: 0,
             committed: 0,
         }
     }
@@ -130,7 +137,7 @@ impl Terminator {
         let Transport::Tcp(header) = parsed.transport else {
             return None;
         };
-        let mut connection = self.spare.pop().or_else(|| self.build())?;
+        let mut connection = self.fresh()?;
         let listen = IpListenEndpoint {
             addr: Some(parsed.dst.into()),
             port: header.dport,
@@ -155,7 +162,7 @@ impl Terminator {
         outbox: &mut Outbox,
         now: Time,
     ) -> Option<Connection> {
-        let mut connection = self.spare.pop().or_else(|| self.build())?;
+        let mut connection = self.fresh()?;
         let socket = connection
             .sockets
             .get_mut::<tcp::Socket<'_>>(connection.handle);
@@ -247,12 +254,20 @@ impl Terminator {
     pub fn recycle(&mut self, mut connection: Connection) {
         connection.socket_mut().abort();
         (connection.closing, connection.was_finished) = (false, false);
+        let keeps = self.warm < WARM && self.committed < self.shape.memory;
         for (ring, committed) in connection.rings.iter().zip(&mut connection.committed) {
-            self.committed -= std::mem::take(committed);
-            self.rings.idle(*ring);
+            if !keeps || connection.gaps || *committed > SHARE {
+                self.committed -= std::mem::take(committed);
+                self.rings.idle(*ring);
+            }
         }
         (connection.moved, connection.scarce, connection.gaps) = ([0; 2], false, false);
-        self.spare.push(connection);
+        if connection.committed == [0; 2] {
+            self.spare.push_front(connection);
+        } else {
+            self.warm += 1;
+            self.spare.push_back(connection);
+        }
     }
 
     /// Takes back the memory of the rings of a connection that lies still, as far as nothing waits in them.
@@ -278,7 +293,7 @@ impl Terminator {
         ) else {
             return;
         };
-        if std::mem::take(moved) > 0 {
+        if std::mem::take(moved) > 0 || *committed > 0 {
             self.committed -= std::mem::take(committed);
             self.rings.idle(*id);
         }
@@ -307,6 +322,15 @@ impl Terminator {
         {
             self.rest(connection);
         }
+    }
+
+    /// A connection for a new flow: one that keeps memory if there is one.
+    fn fresh(&mut self) -> Option<Connection> {
+        let Some(connection) = self.spare.pop_back() else {
+            return self.build();
+        };
+        self.warm -= usize::from(connection.committed != [0; 2]);
+        Some(connection)
     }
 
     fn build(&mut self) -> Option<Connection> {

@@ -14,6 +14,7 @@
     reason = "a tool of the project's own measurements"
 )]
 
+use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -32,6 +33,9 @@ static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 const PRIME: usize = 131_071;
 const CHUNK: usize = 128 << 10;
+const AT_A_TIME: usize = 32;
+/// From one ping to the next.
+const PACE: Duration = Duration::from_millis(1);
 /// Datagrams that say so are counted; this one asks for the count.
 const ASK: &[u8] = b"how many?";
 
@@ -102,16 +106,7 @@ fn serve(addresses: &[&str]) -> io::Result<()> {
         thread::spawn(move || count(&socket));
         let listener = TcpListener::bind(at(address))?;
         SockRef::from(&listener).listen(4096)?;
-        // Four threads take connections, so that short ones need no thread each.
-        for _ in 0..4 {
-            let listener = listener.try_clone()?;
-            thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    // A client that breaks off says so itself.
-                    let _ = answer(stream);
-                }
-            });
-        }
+        thread::spawn(move || accept(listener).unwrap());
     }
     println!("ready");
     loop {
@@ -126,17 +121,57 @@ fn wish(kind: u8, seconds: u64) -> [u8; 16] {
     wish
 }
 
-fn answer(mut stream: TcpStream) -> io::Result<()> {
-    let mut wish = [0; 16];
-    stream.read_exact(&mut wish)?;
-    match wish[15] {
-        b'c' => stream.write_all(b"c"),
-        kind => {
-            let thread = thread::Builder::new().stack_size(128 << 10);
-            let seconds = wish[14].into();
-            thread.spawn(move || long(kind, seconds, stream)).map(drop)
+/// Answers short connections in one thread, and gives each long one a thread of its own.
+fn accept(listener: TcpListener) -> io::Result<()> {
+    const NEW: Token = Token(usize::MAX);
+    listener.set_nonblocking(true)?;
+    let mut listener = mio::net::TcpListener::from_std(listener);
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(256));
+    poll.registry()
+        .register(&mut listener, NEW, Interest::READABLE)?;
+    let mut streams = Vec::<Option<mio::net::TcpStream>>::new();
+    let mut free = Vec::new();
+    loop {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            if event.token() == NEW {
+                while let Ok((mut stream, _)) = listener.accept() {
+                    let index = free.pop().unwrap_or(streams.len());
+                    poll.registry()
+                        .register(&mut stream, Token(index), Interest::READABLE)?;
+                    streams.resize_with(streams.len().max(index + 1), || None);
+                    streams[index] = Some(stream);
+                }
+                continue;
+            }
+            let index = event.token().0;
+            if let Some(stream) = streams[index].take() {
+                if let Some(waits) = answer(&poll, stream) {
+                    streams[index] = Some(waits);
+                } else {
+                    free.push(index);
+                }
+            }
         }
     }
+}
+
+/// A client that breaks off says so itself. The stream comes back if it has not said anything.
+fn answer(poll: &Poll, mut stream: mio::net::TcpStream) -> Option<mio::net::TcpStream> {
+    let mut wish = [0; 16];
+    match stream.read(&mut wish) {
+        Ok(16) if wish[15] == b'c' => drop(stream.write(b"c")),
+        Ok(16) => {
+            let _ = poll.registry().deregister(&mut stream);
+            let stream = TcpStream::from(stream);
+            let _ = stream.set_nonblocking(false);
+            let thread = thread::Builder::new().stack_size(128 << 10);
+            let _ = thread.spawn(move || long(wish[15], wish[14].into(), stream));
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(stream),
+        _ => {}
+    }
+    None
 }
 
 fn long(kind: u8, seconds: u64, mut stream: TcpStream) -> io::Result<()> {
@@ -205,29 +240,69 @@ fn bulk(up: bool, to: SocketAddr, streams: u64, seconds: u64) -> io::Result<f64>
     Ok(bytes as f64 * 8.0 / began.elapsed().as_secs_f64())
 }
 
-/// Connections that ask one byte and are closed by the server, by four clients.
+/// Connections that ask one byte and are closed by the server, so many at a time, all by one thread.
 fn crr(to: SocketAddr, seconds: u64) -> io::Result<()> {
     let until = Instant::now() + Duration::from_secs(seconds);
-    let one = move || {
-        let mut done = 0_u64;
-        while Instant::now() < until {
-            let mut stream = connect(to, wish(b'c', seconds))?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer)?;
-            if answer != b"c" {
-                return Err(io::Error::other("a wrong answer"));
-            }
-            done += 1;
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(AT_A_TIME));
+    let mut asking = Vec::new();
+    for index in 0..AT_A_TIME {
+        asking.push(Asking::new(&poll, index, to)?);
+    }
+    let mut done = 0_u64;
+    while Instant::now() < until {
+        poll.poll(&mut events, Some(Duration::from_secs(10)))?;
+        if events.is_empty() {
+            return Err(io::Error::other("connections stand still"));
         }
-        Ok(done)
-    };
-    let threads: Vec<_> = (0..4).map(|_| thread::spawn(one)).collect();
-    let mut done = 0;
-    for thread in threads {
-        done += thread.join().unwrap()?;
+        for event in &events {
+            let index = event.token().0;
+            if asking[index].go_on(event.is_writable(), seconds)? {
+                done += 1;
+                asking[index] = Asking::new(&poll, index, to)?;
+            }
+        }
     }
     println!("{}", done / seconds);
     Ok(())
+}
+
+/// A connection that asks one byte.
+struct Asking {
+    stream: mio::net::TcpStream,
+    asked: bool,
+    answered: bool,
+}
+
+impl Asking {
+    fn new(poll: &Poll, index: usize, to: SocketAddr) -> io::Result<Self> {
+        let mut stream = mio::net::TcpStream::connect(to)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        poll.registry()
+            .register(&mut stream, Token(index), interest)?;
+        Ok(Self {
+            stream,
+            asked: false,
+            answered: false,
+        })
+    }
+
+    /// True at its end.
+    fn go_on(&mut self, writable: bool, seconds: u64) -> io::Result<bool> {
+        if writable && !self.asked {
+            self.stream.write_all(&wish(b'c', seconds))?;
+            self.asked = true;
+        }
+        loop {
+            let mut answer = [0; 8];
+            match self.stream.read(&mut answer) {
+                Ok(1) if answer[0] == b'c' && !self.answered => self.answered = true,
+                Ok(0) if self.answered => return Ok(true),
+                Ok(_) => return Err(io::Error::other("a wrong answer")),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 fn ping_pong(to: SocketAddr, seconds: u64) -> io::Result<()> {
@@ -240,7 +315,7 @@ fn ping_pong(to: SocketAddr, seconds: u64) -> io::Result<()> {
         stream.write_all(&buffer)?;
         stream.read_exact(&mut buffer)?;
         times.push(began.elapsed());
-        thread::sleep(Duration::from_micros(200));
+        thread::sleep(PACE);
     }
     times.sort_unstable();
     let at = |share: usize| times[times.len() * share / 100].as_secs_f64() * 1e6;

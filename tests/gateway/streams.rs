@@ -347,6 +347,30 @@ fn a_connection_at_rest_gives_its_memory_back_but_not_from_under_bytes_behind_a_
 }
 
 #[test]
+fn the_rings_of_a_few_short_connections_stay_warm_and_those_of_many_or_long_ones_do_not() {
+    let ended = |short: usize, bytes: usize| {
+        let mut world = World::new(ALLOW, &[]);
+        let from: Vec<String> = (0..short)
+            .map(|n| CLIENT[0].replace("40000", &(2000 + n).to_string()))
+            .collect();
+        for from in &from {
+            let (flow, _) = established(&mut world, from, SERVER[0]);
+            let answer = |room: &mut [u8]| room.len().min(bytes);
+            world.gateway.incoming(flow, world.now, answer);
+            world.pump(flow);
+            world.packets();
+        }
+        world.gateway.shutdown(world.now);
+        world.rings_given_back()
+    };
+    // What was never touched has no memory to give back, but is told to.
+    let [few, many, long] = [ended(8, 1000), ended(48, 1000), ended(8, 64 << 10)];
+    assert_eq!(few, 0);
+    assert_eq!(many, 2 * (48 - 32));
+    assert_eq!(long, 8);
+}
+
+#[test]
 fn a_slow_upstream_closes_the_clients_window_and_opens_it_again() {
     let mut world = World::new(ALLOW, &[]);
     let (flow, next) = established(&mut world, CLIENT[0], SERVER[0]);
