@@ -215,7 +215,7 @@ impl Gateway {
                 }
                 Out::Dialing(since) => self.schedule(id, since + super::tcp::DIAL_TIMEOUT),
                 Out::Connected => {
-                    if now.since(flow.used) >= super::LONGEST_TIMER {
+                    if now.since(flow.used) >= super::REST {
                         stream.rest(&mut self.terminator);
                     }
                     self.touch(id)
@@ -246,10 +246,15 @@ impl Gateway {
     /// Has the wheel call for a flow at `at` or before.
     pub(super) fn schedule(&mut self, id: FlowId, at: Time) {
         // What is called for outlives its flow in the wheel: so that many short flows cost little, nothing stays long.
-        let at = at.min(self.wheel.now() + super::LONGEST_TIMER);
-        if let Some((_, flow)) = self.flows.get_mut(id)
-            && flow.timer.is_none_or(|timer| at < timer)
-        {
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        let longest = match &flow.state {
+            State::Stream(stream) if stream.has_memory() => super::REST,
+            _ => super::LONGEST_TIMER,
+        };
+        let at = at.min(self.wheel.now() + longest);
+        if flow.timer.is_none_or(|timer| at < timer) {
             flow.timer = Some(at);
             self.wheel.schedule(at, id);
         }

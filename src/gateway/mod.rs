@@ -53,6 +53,8 @@ const LEAKS_PER_FLOW: u32 = 16;
 const ANSWERS_PER_SECOND: u32 = 500;
 /// The wheel calls for every flow at least so often.
 const LONGEST_TIMER: Duration = Duration::from_secs(8);
+/// A connection that lay still so long gives its memory back.
+const REST: Duration = Duration::from_secs(2);
 /// Connections that are closing and make room for a new flow, at most.
 const MAKE_ROOM: usize = 64;
 /// Answers of resolvers that are kept.

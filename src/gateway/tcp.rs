@@ -61,6 +61,11 @@ impl Stream {
         terminator.rest(&mut self.connection);
     }
 
+    /// There is memory that the connection could give back.
+    pub(super) fn has_memory(&self) -> bool {
+        self.connection.has_memory()
+    }
+
     pub(super) fn new(connection: Connection, inspection: Inspection, out: Out) -> Self {
         Self {
             connection,

@@ -407,6 +407,11 @@ impl Connection {
         put
     }
 
+    /// Its rings take memory that they may not need.
+    pub fn has_memory(&self) -> bool {
+        self.moved != [0; 2] || self.committed != [0; 2]
+    }
+
     /// Bytes of the client wait to be taken.
     pub fn has_bytes(&self) -> bool {
         self.socket().can_recv()

@@ -30,6 +30,8 @@ use std::{env, fs, thread};
 const SERVER: [&str; 2] = ["198.41.0.4:6000", "[2001:503:ba3e::2:30]:6000"];
 const KERNEL: &str = "plain";
 const FLOWS: &str = "10000";
+/// How long they have lain still when they are measured.
+const LIE_STILL: Duration = Duration::from_secs(5);
 
 struct Options {
     rounds: usize,
@@ -226,6 +228,12 @@ impl Net {
             .context(kind.to_owned())?;
         keep(&format!("{FLOWS} {name}: s"), Value::of(took.parse()?));
         if let Some(gate) = &gate {
+            let most = memory(gate)?;
+            thread::sleep(LIE_STILL);
+            keep(
+                &format!("{FLOWS} {name}: MB at most"),
+                Value::of(most / 1e6),
+            );
             let kib = (memory(gate)? - before) / 1024.0 / FLOWS.parse::<f64>()?;
             keep(&format!("{FLOWS} {name}: KiB each"), Value::of(kib));
             keep("memory MB", Value::of(before / 1e6));
