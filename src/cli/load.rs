@@ -3,6 +3,7 @@
 use super::policy::{Data, load_or_observe, parse};
 use crate::config::Config;
 use crate::gateway::Snapshot;
+use crate::kernel::heap;
 use crate::policy::Policy;
 use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::{Result, bail};
@@ -67,6 +68,7 @@ fn join(policy: Policy, data: Data, secrets: &[(String, String)]) -> Result<Arc<
         .map(|(name, value)| Secret::new(name, value, Kind::Guess))
         .collect::<Result<Vec<_>, _>>()?;
     let sanitizer = Sanitizer::new(&secrets)?.with_key(pseudonym_key()?);
+    heap::give_back();
     Ok(Arc::new(Snapshot {
         policy,
         data: Arc::new(data.data),
