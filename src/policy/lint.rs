@@ -214,10 +214,10 @@ impl Policy {
 
 /// Whether a condition is about the location alone.
 fn rests_on_location(test: &Test) -> bool {
-    match test {
-        Test::To(parts) => parts.iter().any(|(part, _)| rests_on_location(part)),
-        part => matches!(part, Test::Country(_)),
+    if let Test::To(parts) = test {
+        return parts.iter().any(|(part, _)| rests_on_location(part));
     }
+    matches!(test, Test::Country(_))
 }
 
 /// What a condition of a block matches beside what its writer may have in mind.
