@@ -278,3 +278,110 @@ fn explain_prints_one_object_with_the_promised_keys() {
     ]);
     assert_eq!(again.0, out, "the same inputs give the same bytes");
 }
+
+/// A configuration that locates some addresses otherwise than the program does, and an mmdb file that does so too.
+fn elsewhere(folder: &Path, rows: &str) -> (String, String) {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("offices.csv"), rows).unwrap();
+    let config = format!(
+        "[[db.source]]\nname = \"offices\"\nkind = \"location\"\npath = [\"{}\"]\n",
+        path("offices.csv")
+    );
+    std::fs::write(path("cordon.toml"), config).unwrap();
+    let build = [
+        "db",
+        "build",
+        "--name",
+        "offices",
+        "--kind",
+        "location",
+        "--built",
+        "2026-06-17",
+        "-o",
+        &path("offices.cdb"),
+        "--mmdb",
+        &path("offices.mmdb"),
+        &path("offices.csv"),
+    ];
+    let (_, error, status) = cordon(&build);
+    assert_eq!(status, 0, "{error}");
+    (path("cordon.toml"), path("offices.mmdb"))
+}
+
+#[test]
+fn every_command_judges_by_the_data_that_is_configured_or_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, mmdb) = elsewhere(
+        folder.path(),
+        "9.9.9.0,9.9.9.255,KP\n188.166.170.0,188.166.170.255,KP\n",
+    );
+    let policy = temporary(
+        "version = 1\n[default]\naction = \"allow\"\n[[rule]]\nid = \"no-kp\"\njurisdiction = [\"KP\"]\n\
+         action = \"block\"\n[[test]]\nflow = \"* -> 9.9.9.9:443\"\nexpect = \"block by no-kp\"\n",
+    );
+    let policy = policy.path().to_str().unwrap();
+    let by_policy = ["--policy", policy];
+    let capture = "tests/captures/corelight-wireguard.pcap";
+    for (command, without, with) in [
+        (vec!["check", policy], 1, 0),
+        (
+            vec!["explain", by_policy[0], by_policy[1], "9.9.9.9"],
+            0,
+            10,
+        ),
+    ] {
+        assert_eq!(cordon(&command).2, without, "{command:?}");
+        for option in [["--config", &config], ["--db", &mmdb]] {
+            let given: Vec<&str> = command.iter().chain(&option).copied().collect();
+            let (out, error, status) = cordon(&given);
+            assert_eq!(status, with, "{given:?}\n{out}{error}");
+        }
+    }
+    for option in [["--config", &config], ["--db", &mmdb]] {
+        let (out, _, _) = cordon(&["lookup", "--json", option[0], option[1], "9.9.9.9"]);
+        assert!(
+            out.contains("{\"name\":\"offices\",\"country\":\"KP\""),
+            "{out}"
+        );
+        let (out, _, _) = cordon(&[
+            "audit",
+            "--json",
+            by_policy[0],
+            by_policy[1],
+            option[0],
+            option[1],
+            capture,
+        ]);
+        assert!(out.contains("\"rule\":\"no-kp\""), "{out}");
+    }
+    let (out, _, _) = cordon(&["audit", "--json", by_policy[0], by_policy[1], capture]);
+    assert!(!out.contains("\"rule\":\"no-kp\""), "{out}");
+}
+
+#[test]
+fn no_command_does_without_a_data_file_that_cannot_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.mmdb");
+    std::fs::write(&broken, "no data").unwrap();
+    let broken = ["--db", broken.to_str().unwrap()];
+    for command in [
+        vec!["check", broken[0], broken[1], "policies/home.toml"],
+        vec!["explain", broken[0], broken[1], "9.9.9.9"],
+        vec!["lookup", broken[0], broken[1], "9.9.9.9"],
+        vec![
+            "audit",
+            broken[0],
+            broken[1],
+            "tests/captures/suricata-ntp.pcap",
+        ],
+        vec!["exec", broken[0], broken[1], "--", "true"],
+        vec!["db", "status", broken[0], broken[1]],
+    ] {
+        let (_, error, status) = cordon(&command);
+        assert_eq!(status, 2, "{command:?}: {error}");
+        assert!(
+            error.contains("broken.mmdb cannot be used"),
+            "{command:?}: {error}"
+        );
+    }
+}

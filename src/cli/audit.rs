@@ -1,5 +1,6 @@
 //! `cordon audit`: what a capture shows, and what a policy would have done.
 
+use super::machine::Machine;
 use super::page;
 use super::policy::{Data, load_or_observe};
 use crate::link::pcap::Capture;
@@ -10,6 +11,7 @@ use crate::report::text;
 use crate::report::totals::Totals;
 use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::{Context, Result, anyhow};
+use std::collections::BTreeMap;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,12 +42,15 @@ pub(super) struct Args {
     /// Also write a report as one self-contained page.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
-    let data = Data::embedded()?;
+    let config = args.machine.config()?;
+    let data = Data::configured(&config.db)?;
     let policy = load_or_observe(args.policy.as_deref(), &data)?;
-    let secrets = secrets(&args.secret)?;
+    let secrets = secrets(config.secrets, &args.secret)?;
     let mut judge = Judge::new(&policy, &data.data);
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut totals = Totals::default();
@@ -82,17 +87,22 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     })
 }
 
-/// The declared secrets. No error repeats a value.
-fn secrets(declared: &[String]) -> Result<Vec<Secret>> {
-    (1..)
-        .zip(declared)
-        .map(|(number, text)| {
-            let (name, value) = text
-                .split_once('=')
-                .with_context(|| format!("--secret number {number} is not NAME=VALUE"))?;
-            Secret::new(name, value, Kind::Guess).map_err(|error| anyhow!(error))
-        })
-        .collect()
+/// The declared secrets: those of the configuration, and those given here. No error repeats a value.
+fn secrets(configured: BTreeMap<String, String>, given: &[String]) -> Result<Vec<Secret>> {
+    let secret = |name: &str, value: &str| {
+        Secret::new(name, value, Kind::Guess).map_err(|error| anyhow!(error))
+    };
+    let mut secrets = Vec::new();
+    for (name, value) in &configured {
+        secrets.push(secret(name, value)?);
+    }
+    for (number, text) in (1..).zip(given) {
+        let (name, value) = text
+            .split_once('=')
+            .with_context(|| format!("--secret number {number} is not NAME=VALUE"))?;
+        secrets.push(secret(name, value)?);
+    }
+    Ok(secrets)
 }
 
 /// What is told of one capture, and to whom.

@@ -1,5 +1,6 @@
 //! `cordon check`: Parse and lint policies and run their own tests.
 
+use super::machine::Machine;
 use super::policy::{Data, load};
 use crate::policy::{Policy, Problem};
 use anyhow::Result;
@@ -20,6 +21,8 @@ pub(super) struct Args {
     /// One JSON object for each error, warning, test and policy.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    machine: Machine,
 }
 
 /// One line of `--json`.
@@ -67,7 +70,7 @@ impl<'a> Place<'a> {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
-    let data = Data::embedded()?;
+    let data = args.machine.data()?;
     let mut all_well = true;
     for path in &args.policies {
         let file = path.display().to_string();

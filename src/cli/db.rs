@@ -2,14 +2,14 @@
 
 mod build;
 
-use crate::config::{self, Config};
-use crate::db::{self, Client, Configured, Rules, Settings};
+use super::machine::{self, Machine};
+use crate::db::{self, Client, Configured, Rules};
 use crate::jurisdiction::{Family, Freshness, SourceInfo};
 use crate::time::Time;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Show, build and update the jurisdiction data.
@@ -37,9 +37,8 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// The configuration.
-    #[arg(long)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -50,8 +49,8 @@ struct Show {
     after_help = "Example, in /etc/cordon/cordon.toml:\n  [[db.source]]\n  preset = \"dbip-country\""
 )]
 struct Update {
-    /// The configuration.
-    #[arg(long)]
+    /// This machine's configuration, instead of /etc/cordon/cordon.toml.
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Only these sources.
     names: Vec<String>,
@@ -62,8 +61,8 @@ struct Update {
 
 #[derive(Debug, clap::Args)]
 struct Rollback {
-    /// The configuration.
-    #[arg(long)]
+    /// This machine's configuration, instead of /etc/cordon/cordon.toml.
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The sources.
     #[arg(required = true)]
@@ -78,17 +77,6 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         Command::Rollback(args) => rollback(&args),
         Command::Presets(args) => presets(&args),
         Command::Groups(args) => groups(&args),
-    }
-}
-
-/// What a configuration says of the data; without one, what holds by default.
-pub(super) fn settings(config: Option<&Path>) -> Result<Settings> {
-    match config {
-        Some(path) => Ok(Config::read(path)?.db),
-        None if Path::new(config::DEFAULT_PATH).exists() => {
-            Ok(Config::read(Path::new(config::DEFAULT_PATH))?.db)
-        }
-        None => Ok(Settings::default()),
     }
 }
 
@@ -131,7 +119,7 @@ impl<'a> Line<'a> {
 fn status(args: &Show) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     let now = db::now();
-    let loaded = db::load(&settings(args.config.as_deref())?, now)?;
+    let loaded = machine::load(&args.machine.config()?.db)?;
     let data = &loaded.data;
     for source in data.sources() {
         let line = Line::new(source, now);
@@ -165,20 +153,12 @@ fn status(args: &Show) -> Result<ExitCode> {
         )?;
         writeln!(out, "{operators} operators, {groups} groups of countries")?;
     }
-    warn(&loaded.warnings);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Tells what the user should know, apart from the answer.
-pub(super) fn warn(warnings: &[String]) {
-    for warning in warnings {
-        eprintln!("cordon: warning: {warning}");
-    }
 }
 
 fn update(args: &Update) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    let settings = settings(args.config.as_deref())?;
+    let settings = machine::config(args.config.as_deref())?.db;
     let sources = settings.sources()?;
     let chosen = choose(&sources, &args.names)?;
     if chosen.is_empty() {
@@ -247,7 +227,7 @@ fn choose<'a>(sources: &'a [Configured], names: &[String]) -> Result<Vec<&'a Con
 
 fn rollback(args: &Rollback) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    let settings = settings(args.config.as_deref())?;
+    let settings = machine::config(args.config.as_deref())?.db;
     for name in &args.names {
         if !settings
             .sources()?
@@ -294,7 +274,7 @@ fn presets(args: &Show) -> Result<ExitCode> {
 
 fn groups(args: &Show) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    let loaded = db::load(&settings(args.config.as_deref())?, db::now())?;
+    let loaded = db::load(&args.machine.config()?.db, db::now())?;
     for group in loaded.groups.iter() {
         let members: Vec<String> = group.members.iter().map(ToString::to_string).collect();
         if args.json {

@@ -1,7 +1,8 @@
 //! `cordon exec`: run one program whose only way out is Cordon.
 
+use super::machine::Machine;
+use super::policy::Data;
 use super::{load, page};
-use crate::config::Config;
 use crate::report::live::Recorder;
 use crate::report::{EventLog, Reporter};
 use anyhow::{Context, Result};
@@ -24,9 +25,8 @@ pub(super) struct Args {
     /// The policy; without one everything is judged and recorded and nothing is stopped.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The configuration of this machine: the declared secrets, and what it knows of exits, are taken from it.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
     /// Write events to this file, as JSON Lines. It will hold addresses and names.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -49,13 +49,11 @@ pub(super) struct Args {
 const FAILED: u8 = 125;
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
-    let config = match &args.config {
-        Some(path) => Config::read(path)?,
-        None => Config::default(),
-    };
+    let config = args.machine.config()?;
     let declared = config.secrets.into_iter();
     let secrets: Vec<(String, String)> = declared.chain(args.secrets).collect();
-    let snapshot = load::snapshot(args.policy.as_deref(), &secrets)?;
+    let data = Data::configured(&config.db)?;
+    let snapshot = load::snapshot(args.policy.as_deref(), data, &secrets)?;
     let log = match &args.events {
         Some(path) => {
             let file = File::create(path)

@@ -1,6 +1,7 @@
 //! `cordon explain`: The verdict on a destination, and why.
 
-use super::policy::{Data, load_or_observe};
+use super::machine::Machine;
+use super::policy::load_or_observe;
 use crate::policy::{
     Evidence, Explanation, FactSheet, Facts, Name, NameFact, Opening, SourceFact, Step,
     canonical_name,
@@ -44,6 +45,8 @@ pub(super) struct Args {
     /// One JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    machine: Machine,
     /// Address, and port; without it 443, and none for icmp.
     #[arg(value_name = "DEST[:PORT]")]
     destination: String,
@@ -64,7 +67,7 @@ enum Known {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
-    let data = Data::embedded()?;
+    let data = args.machine.data()?;
     let policy = load_or_observe(args.policy.as_deref(), &data)?;
     let sender = policy.sender(&args.from).map_err(|error| anyhow!(error))?;
     let destination = destination(&args.destination, args.proto)?;

@@ -3,6 +3,7 @@
 use super::policy::{Data, load_or_observe, parse};
 use crate::config::Config;
 use crate::gateway::Snapshot;
+use crate::kernel::heap;
 use crate::policy::Policy;
 use crate::sanitize::{Kind, Sanitizer, Secret};
 use anyhow::{Result, bail};
@@ -10,17 +11,17 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// Policy, embedded data and detectors. Without a policy's file it is the one that only observes.
+/// Policy, data and detectors. Without a policy's file it is the one that only observes.
 pub(super) fn snapshot(
     policy: Option<&Path>,
+    data: Data,
     secrets: &[(String, String)],
 ) -> Result<Arc<Snapshot>> {
-    let data = Data::embedded()?;
     let policy = load_or_observe(policy, &data)?;
     join(policy, data, secrets)
 }
 
-/// The same with a policy that is part of the program.
+/// A policy and data that are part of the program.
 pub(super) fn built_in(
     (name, text): (&str, &str),
     secrets: &[(String, String)],
@@ -30,7 +31,7 @@ pub(super) fn built_in(
     join(policy, data, secrets)
 }
 
-/// The same for a gate that goes live, with the data that is configured: only if the policy passes its own tests.
+/// As [`snapshot`], for a gate that goes live, with the data and the secrets that are configured: only if the policy passes its own tests.
 pub(super) fn tested(policy: &Path, config: &Config) -> Result<Arc<Snapshot>> {
     let data = Data::configured(&config.db)?;
     let policy = load_or_observe(Some(policy), &data)?;
@@ -67,6 +68,7 @@ fn join(policy: Policy, data: Data, secrets: &[(String, String)]) -> Result<Arc<
         .map(|(name, value)| Secret::new(name, value, Kind::Guess))
         .collect::<Result<Vec<_>, _>>()?;
     let sanitizer = Sanitizer::new(&secrets)?.with_key(pseudonym_key()?);
+    heap::give_back();
     Ok(Arc::new(Snapshot {
         policy,
         data: Arc::new(data.data),

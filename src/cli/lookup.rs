@@ -1,12 +1,11 @@
 //! `cordon lookup`: All jurisdiction facts of addresses.
 
-use crate::db;
+use super::machine::Machine;
 use crate::jurisdiction::{AddressFacts, Answer, Data, Says};
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use std::io::{BufRead, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// All jurisdiction facts of addresses, and what each source says.
@@ -22,20 +21,12 @@ pub(super) struct Args {
     /// One JSON object an address.
     #[arg(long)]
     json: bool,
-    /// The configuration.
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// A data file (mmdb or compact) to be asked first, beside what is configured.
-    #[arg(long, value_name = "FILE")]
-    db: Vec<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
-    let mut settings = super::db::settings(args.config.as_deref())?;
-    settings.ask_first(&args.db);
-    let loaded = db::load(&settings, db::now())?;
-    super::db::warn(&loaded.warnings);
-    let data = loaded.data;
+    let data = args.machine.data()?.data;
     let mut out = std::io::stdout().lock();
     for text in &args.addresses {
         if text == "-" {

@@ -16,6 +16,7 @@ mod explain;
 mod generate;
 mod load;
 mod lookup;
+mod machine;
 mod page;
 mod policy;
 mod run;

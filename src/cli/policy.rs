@@ -26,10 +26,7 @@ impl Data {
 
     /// The data that this machine is configured to use; what the user should know of it is said.
     pub(super) fn configured(settings: &crate::db::Settings) -> Result<Self> {
-        let loaded = crate::db::load(settings, crate::db::now())?;
-        for warning in loaded.warnings {
-            eprintln!("cordon: {warning}");
-        }
+        let loaded = super::machine::load(settings)?;
         Ok(Self {
             data: loaded.data,
             groups: loaded.groups,

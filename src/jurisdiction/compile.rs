@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
 /// What holds for a range, in the 16 bytes that a look-up reads. As a number, 0 says nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
     /// By the first source that speaks about origins.
     pub(super) asn: Asn,
@@ -30,12 +30,27 @@ pub(super) struct Record {
     pub(super) wide: bool,
 }
 
+impl Record {
+    /// Says nothing.
+    pub(super) const NOTHING: Self = Self {
+        asn: 0,
+        place: 0,
+        operator: 0,
+        seat: None,
+        country: None,
+        registered: None,
+        confidence: Confidence::None,
+        anycast: Anycast::Unknown,
+        wide: false,
+    };
+}
+
 /// The merged tables.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    pub(super) v4: Table<u32, 8>,
+    pub(super) v4: Table<u32, 12>,
     /// By the upper 64 bits. [`FINE`] says that the rest decides, in `fine`.
-    pub(super) v6: Table<u64, 5>,
+    pub(super) v6: Table<u64, 9>,
     pub(super) fine: Vec<(u128, u32)>,
     pub(super) records: Vec<Record>,
     pub(super) places: Vec<Place>,
@@ -86,9 +101,15 @@ impl Compiled {
     #[inline]
     pub(super) fn v6_record(&self, address: u128) -> Option<u32> {
         let record = self.v6.get((address >> 64) as u64)?;
-        if record != FINE {
-            return Some(record);
+        if record == FINE {
+            return self.fine_record(address);
         }
+        Some(record)
+    }
+
+    /// Few addresses lie where ranges are finer than /64.
+    #[cold]
+    fn fine_record(&self, address: u128) -> Option<u32> {
         let behind = self.fine.partition_point(|(start, _)| *start <= address);
         Some(self.fine.get(behind.checked_sub(1)?)?.1)
     }

@@ -104,10 +104,12 @@ impl Data {
     /// All facts of an address. Never allocates.
     #[inline]
     pub fn lookup(&self, address: IpAddr) -> AddressFacts {
-        match special::unwrap(address) {
-            (_, None) => self.facts(address),
-            (inner, Some(embedding)) => self.embedded_facts(inner, embedding),
+        if special::may_embed(address)
+            && let (inner, Some(embedding)) = special::unwrap(address)
+        {
+            return self.embedded_facts(inner, embedding);
         }
+        self.facts(address)
     }
 
     /// The operator that a domain name (lower case, without trailing dot) belongs to, by suffix on label boundaries.
@@ -178,9 +180,7 @@ impl Data {
         if special::classify(inner).is_some() {
             return Vec::new();
         }
-        let Some(record) = self.record(inner) else {
-            return Vec::new();
-        };
+        let record = self.record(inner);
         let mut answers = Vec::new();
         for (voice, &value) in self
             .tables
@@ -222,23 +222,25 @@ impl Data {
 
     #[inline]
     fn facts(&self, address: IpAddr) -> AddressFacts {
-        let mut facts = AddressFacts::unknown(address);
-        facts.special = special::classify(address);
-        if facts.special.is_some() {
-            return facts;
-        }
-        let Some(record) = self.record(address) else {
-            return facts;
+        let special = special::classify(address);
+        let record = match special {
+            None => self.record(address),
+            Some(_) => &Record::NOTHING,
         };
-        facts.country = record.country;
-        facts.registered = record.registered;
-        facts.located = FewCountries::of(facts.country);
-        facts.registered_in = FewCountries::of(facts.registered);
-        facts.asn = Some(record.asn).filter(|asn| *asn != 0);
-        facts.operator = record.operator.checked_sub(1).map(OperatorId);
-        facts.operator_country = record.seat;
-        facts.anycast = record.anycast;
-        facts.confidence = record.confidence;
+        let mut facts = AddressFacts {
+            looked_up_as: address,
+            embedded: None,
+            special,
+            country: record.country,
+            located: FewCountries::of(record.country),
+            registered: record.registered,
+            registered_in: FewCountries::of(record.registered),
+            asn: Some(record.asn).filter(|asn| *asn != 0),
+            operator: record.operator.checked_sub(1).map(OperatorId),
+            operator_country: record.seat,
+            anycast: record.anycast,
+            confidence: record.confidence,
+        };
         if record.wide {
             self.widen(&mut facts, record.place);
         }
@@ -256,12 +258,14 @@ impl Data {
     }
 
     #[inline]
-    fn record(&self, address: IpAddr) -> Option<Record> {
+    fn record(&self, address: IpAddr) -> &Record {
         let number = match address {
             IpAddr::V4(v4) => self.tables.v4.get(v4.to_bits()),
             IpAddr::V6(v6) => self.tables.v6_record(v6.to_bits()),
         };
-        self.tables.records.get(number? as usize).copied()
+        number
+            .and_then(|number| self.tables.records.get(number as usize))
+            .unwrap_or(&Record::NOTHING)
     }
 
     #[cold]

@@ -1,9 +1,9 @@
 //! IPv6 ranges by the upper half of their start, so that keys have 64 bits.
 
-use super::table::Table;
+use super::table::{HIGHEST, Table};
 
 /// Stands in the table by upper halves where ranges are finer than /64.
-pub(super) const FINE: u32 = u32::MAX;
+pub(super) const FINE: u32 = HIGHEST;
 
 /// Ranges by the upper half of their start, and those that begin within a /64 apart.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Ranges64 {
     }
 
     /// The table by upper halves, and the ranges that it leaves to the lower ones.
-    pub(super) fn finish(mut self) -> (Table<u64, 5>, Vec<(u128, u32)>) {
+    pub(super) fn finish(mut self) -> (Table<u64, 9>, Vec<(u128, u32)>) {
         self.leave_fine(u64::MAX, false);
         self.fine.shrink_to_fit();
         (Table::new(&self.starts, &self.values), self.fine)

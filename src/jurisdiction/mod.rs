@@ -135,6 +135,7 @@ pub struct AddressFacts {
 
 impl AddressFacts {
     /// Nothing is known.
+    #[cfg(test)]
     pub(crate) fn unknown(address: IpAddr) -> Self {
         Self {
             looked_up_as: address,

@@ -4,20 +4,37 @@
 //! that nothing about them must be guessed: a wrong guess keeps the look-ups behind it from being begun. Hence the
 //! first level by the leading 16 bits, the first starts of blocks and of blocks of blocks, which stay in near caches,
 //! and searches whose number of steps is fixed. Only the block itself is far away: one cache line, with starts and
-//! values.
+//! values. Starts stand in it as distances from its first one, without the low bits that are zero in all of them: that
+//! halves the table.
+
+use std::hint::select_unpredictable;
+use std::ops::Sub;
 
 /// A key that can be indexed by its leading bits.
-pub(super) trait Key: Copy + Ord {
+pub(super) trait Key: Copy + Ord + Sub<Output = Self> {
+    /// How far a start lies behind the first one of its block.
+    type Distance: Copy + Ord + std::fmt::Debug;
+    /// The farthest, and everything beyond.
+    const FAR: Self::Distance;
     /// The highest key.
     const LAST: Self;
+    /// Keys in use share so few leading 16 bits that most buckets which are asked for are crowded.
+    const CROWDED: bool;
     /// The leading 16 bits.
     fn top(self) -> usize;
     /// The lowest key with these leading bits.
     fn floor(top: u32) -> Self;
+    /// How many low bits are zero; below the number of bits also for 0.
+    fn zeros(self) -> u8;
+    /// As a distance without `zeros` low bits, at most [`FAR`](Self::FAR).
+    fn distance(self, zeros: u8) -> Self::Distance;
 }
 
 impl Key for u32 {
+    type Distance = u16;
+    const FAR: u16 = u16::MAX;
     const LAST: Self = Self::MAX;
+    const CROWDED: bool = false;
     #[inline]
     fn top(self) -> usize {
         (self >> 16) as usize
@@ -25,16 +42,33 @@ impl Key for u32 {
     fn floor(top: u32) -> Self {
         top << 16
     }
+    fn zeros(self) -> u8 {
+        self.trailing_zeros().min(31) as u8
+    }
+    #[inline]
+    fn distance(self, zeros: u8) -> u16 {
+        (self >> (zeros & 31)).min(u16::MAX.into()) as u16
+    }
 }
 
 impl Key for u64 {
+    type Distance = u32;
+    const FAR: u32 = u32::MAX;
     const LAST: Self = Self::MAX;
+    const CROWDED: bool = true;
     #[inline]
     fn top(self) -> usize {
         (self >> 48) as usize
     }
     fn floor(top: u32) -> Self {
         Self::from(top) << 48
+    }
+    fn zeros(self) -> u8 {
+        self.trailing_zeros().min(63) as u8
+    }
+    #[inline]
+    fn distance(self, zeros: u8) -> u32 {
+        (self >> (zeros & 63)).min(u32::MAX.into()) as u32
     }
 }
 
@@ -48,18 +82,25 @@ const FEW: u32 = 3;
 /// Marks a crowded bucket in `top`.
 const CROWDED: u32 = 1 << 31;
 
-/// Some ranges; behind the last one of a table the highest key fills up.
+/// The highest value that a table can hold.
+pub(super) const HIGHEST: u32 = 0xff_ffff;
+
+/// Some ranges. Behind the last one of a block that is not full stands the farthest distance, with its value.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Block<K, const WIDTH: usize> {
-    starts: [K; WIDTH],
-    values: [u32; WIDTH],
+struct Block<K: Key, const WIDTH: usize> {
+    /// How far each start lies behind the first, which is the first of them: 0.
+    starts: [K::Distance; WIDTH],
+    /// Lowest byte first.
+    values: [[u8; 3]; WIDTH],
+    /// How many low bits the distances leave out.
+    zeros: u8,
 }
 
 /// Values by range. Each value holds from its start up to the next one. `WIDTH` is how many ranges fill a cache
 /// line.
 #[derive(Debug)]
-pub(super) struct Table<K, const WIDTH: usize> {
+pub(super) struct Table<K: Key, const WIDTH: usize> {
     blocks: Vec<Block<K, WIDTH>>,
     len: usize,
     /// The first start of every block.
@@ -73,14 +114,19 @@ pub(super) struct Table<K, const WIDTH: usize> {
 }
 
 impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
-    /// Lays ranges out for look-ups. Starts ascend from the lowest key.
+    /// Lays ranges out for look-ups. Starts ascend from the lowest key; values are at most [`HIGHEST`].
     pub(super) fn new(starts: &[K], values: &[u32]) -> Self {
-        let blocks: Vec<Block<K, WIDTH>> = starts
-            .chunks(WIDTH)
-            .zip(values.chunks(WIDTH))
-            .map(|(starts, values)| Block::new(starts, values))
-            .collect();
-        let firsts: Vec<K> = starts.iter().step_by(WIDTH).copied().collect();
+        let (mut blocks, mut firsts) = (Vec::new(), Vec::new());
+        let mut rest = (starts, values);
+        while let (Some(first), Some(_)) = (rest.0.first(), rest.1.first()) {
+            let taken = Block::<K, WIDTH>::fitting(rest.0);
+            let (starts, values) = (rest.0.split_at(taken), rest.1.split_at(taken));
+            firsts.push(*first);
+            blocks.push(Block::new(starts.0, values.0));
+            rest = (starts.1, values.1);
+        }
+        blocks.shrink_to_fit();
+        firsts.shrink_to_fit();
         let seconds = firsts.iter().step_by(GROUP).copied().collect();
         let mut table = Self {
             blocks,
@@ -102,7 +148,7 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
                 0xffff => last,
                 _ => self.block_at(low, K::floor(bucket + 1)),
             };
-            let crowded = high - low >= 1 << FEW;
+            let crowded = K::CROWDED || high - low >= 1 << FEW;
             if crowded {
                 // The distance to the last entry, as a number of bits, is the halvings that reach it.
                 let distance = high / GROUP - low / GROUP;
@@ -126,14 +172,16 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
             let second = halve(&self.seconds, low / GROUP, self.steps, key);
             halve(&self.firsts, second * GROUP, WITHIN, key)
         };
-        let block = self.blocks.get(block)?;
+        let (first, block) = (*self.firsts.get(block)?, self.blocks.get(block)?);
+        let distance = (key - first).distance(block.zeros);
         // Counting them all needs no guess, and the first always counts.
         let behind: usize = block
             .starts
             .iter()
-            .map(|start| usize::from(*start <= key))
+            .map(|start| usize::from(*start <= distance))
             .sum();
-        block.values.get(behind.checked_sub(1)?).copied()
+        let [low, middle, high] = *block.values.get(behind.checked_sub(1)?)?;
+        Some(u32::from_le_bytes([low, middle, high, 0]))
     }
 
     /// How many ranges it has.
@@ -156,23 +204,39 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
 }
 
 impl<K: Key, const WIDTH: usize> Block<K, WIDTH> {
-    /// The rest of a block that is not full finds the last value.
-    fn new(starts: &[K], values: &[u32]) -> Self {
-        let rest = values.last().copied().unwrap_or(0);
-        let mut block = Self {
-            starts: [K::LAST; WIDTH],
-            values: [rest; WIDTH],
+    /// How many of the starts fit into one block; at least the first.
+    fn fitting(starts: &[K]) -> usize {
+        let Some((first, rest)) = starts.split_first() else {
+            return 0;
         };
-        block
-            .starts
-            .iter_mut()
-            .zip(starts)
-            .for_each(|(to, from)| *to = *from);
-        block
-            .values
-            .iter_mut()
-            .zip(values)
-            .for_each(|(to, from)| *to = *from);
+        let mut zeros = u8::MAX;
+        let fits = |start: &&K| {
+            zeros = zeros.min((**start - *first).zeros());
+            (**start - *first).distance(zeros) < K::FAR
+        };
+        1 + rest.iter().take(WIDTH - 1).take_while(fits).count()
+    }
+
+    /// A block of ranges that fit.
+    fn new(starts: &[K], values: &[u32]) -> Self {
+        let from_first = |start: &K| starts.first().map_or(*start, |first| *start - *first);
+        let zeros = starts.iter().skip(1).map(|start| from_first(start).zeros());
+        let zeros = zeros.min().unwrap_or(0);
+        let three_bytes = |value: &u32| {
+            let [low, middle, high, _] = value.to_le_bytes();
+            [low, middle, high]
+        };
+        let mut block = Self {
+            starts: [K::FAR; WIDTH],
+            values: [values.last().map_or([0; 3], three_bytes); WIDTH],
+            zeros,
+        };
+        for (to, start) in block.starts.iter_mut().zip(starts) {
+            *to = from_first(start).distance(zeros);
+        }
+        for (to, value) in block.values.iter_mut().zip(values) {
+            *to = three_bytes(value);
+        }
         block
     }
 }
@@ -185,9 +249,9 @@ fn halve<K: Key>(keys: &[K], low: usize, steps: u32, key: K) -> usize {
     let mut half = 1 << steps;
     for _ in 0..steps {
         half >>= 1;
-        // Two statements, so that only the test for the end, which hardly ever fails, becomes a branch.
+        // Only the test for the end, which hardly ever fails, may become a branch.
         let ahead = keys.get(place + half).copied().unwrap_or(K::LAST);
-        place = if ahead <= key { place + half } else { place };
+        place = select_unpredictable(ahead <= key, place + half, place);
     }
     // Only the highest key goes beyond the end.
     place.min(keys.len().saturating_sub(1))
@@ -225,20 +289,44 @@ mod tests {
             keys.extend(starts.iter().map(|start| start.wrapping_sub(1)));
             keys.extend(crowded.iter().map(|low| u64::from(crowd) << 48 | (low ^ 0x77)));
             keys.extend([0, u64::MAX]);
-            agrees::<_, 5>(&starts, &keys);
+            agrees::<_, 9>(&starts, &keys);
             let narrow = |long: &[u64]| {
                 let mut short: Vec<u32> = long.iter().map(|key| (key >> 32) as u32).collect();
                 short.sort_unstable();
                 short.dedup();
                 short
             };
-            agrees::<_, 8>(&narrow(&starts), &narrow(&keys));
+            agrees::<_, 12>(&narrow(&starts), &narrow(&keys));
         }
     }
 
     #[test]
     fn one_start_answers_everything() {
-        let table = Table::<_, 8>::new(&[0u32], &[9]);
+        let table = Table::<_, 12>::new(&[0u32], &[9]);
         assert_eq!([0, 1, u32::MAX].map(|key| table.get(key)), [Some(9); 3]);
+    }
+
+    #[test]
+    fn a_block_fills_one_cache_line() {
+        assert_eq!(size_of::<Block<u32, 12>>(), 64);
+        assert_eq!(size_of::<Block<u64, 9>>(), 64);
+    }
+
+    #[test]
+    fn distances_that_do_not_fit_begin_a_block_of_their_own() {
+        // Aligned starts far from each other share a block; one that is not needs the low bits, which leave no room.
+        assert_eq!(
+            Block::<u32, 12>::fitting(&[0, 1 << 16, 1 << 30, 3 << 30]),
+            4
+        );
+        assert_eq!(Block::<u32, 12>::fitting(&[0, 1 << 30, (1 << 30) + 1]), 2);
+        assert_eq!(
+            Block::<u64, 9>::fitting(&[5, 6, 4 + u64::from(u32::MAX)]),
+            3
+        );
+        assert_eq!(
+            Block::<u64, 9>::fitting(&[5, 6, 5 + u64::from(u32::MAX)]),
+            2
+        );
     }
 }

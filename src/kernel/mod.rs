@@ -9,6 +9,7 @@
 
 pub mod divert;
 pub mod fastpath;
+pub mod heap;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;

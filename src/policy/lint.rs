@@ -15,6 +15,7 @@ impl Policy {
         let mut found = self.notes.clone();
         self.lint_reach(&mut found);
         self.lint_blocks(&mut found);
+        self.lint_reroutes(&mut found);
         self.lint_names(&mut found);
         self.lint_cases(&mut found);
         found.sort_by(|a, b| a.place.cmp(&b.place));
@@ -70,6 +71,35 @@ impl Policy {
                     place: written.place.clone(),
                     message: format!("rule `{}`: {message}", rule.id),
                 });
+            }
+        }
+    }
+
+    /// Reroutes by location, of which an anycast address has none that proves anything: where the default is to allow,
+    /// what their writer meant to send another way goes directly.
+    fn lint_reroutes(&self, found: &mut Vec<Problem>) {
+        let anycast = |rule| {
+            let mut conditions = self.conditions_of(rule);
+            conditions.any(|(condition, _)| matches!(condition.test, Test::Anycast(_)))
+        };
+        if self.default.effect.stops() || self.rules.iter().any(anycast) {
+            return;
+        }
+        for rule in &self.rules {
+            let Effect::Reroute { .. } = rule.effect else {
+                continue;
+            };
+            for (condition, written) in self.conditions_of(rule) {
+                if rests_on_location(&condition.test) {
+                    found.push(Problem {
+                        place: written.place.clone(),
+                        message: format!(
+                            "rule `{}`: an anycast address lies in no one country, so this leaves it to later rules, and \
+                             the default lets it go directly; ask for `jurisdiction`, or add a rule with `anycast`",
+                            rule.id
+                        ),
+                    });
+                }
             }
         }
     }
@@ -180,6 +210,14 @@ impl Policy {
             }
         }
     }
+}
+
+/// Whether a condition is about the location alone.
+fn rests_on_location(test: &Test) -> bool {
+    if let Test::To(parts) = test {
+        return parts.iter().any(|(part, _)| rests_on_location(part));
+    }
+    matches!(test, Test::Country(_))
 }
 
 /// What a condition of a block matches beside what its writer may have in mind.

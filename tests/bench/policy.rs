@@ -78,10 +78,11 @@ fn long(rules: usize) -> String {
 
 fn with_facts(run: impl FnOnce(&Facts<'_>)) {
     let destination: SocketAddr = "93.184.216.34:443".parse().unwrap();
-    let names = [Name {
+    // Asked for and shown, as by any flow of a browser.
+    let names = [Evidence::Dns { age: 1 }, Evidence::Sni].map(|evidence| Name {
         name: "static.cdn.shop.example.net",
-        evidence: Evidence::Sni,
-    }];
+        evidence,
+    });
     run(&Facts {
         source: Source {
             address: "192.168.7.20".parse().unwrap(),

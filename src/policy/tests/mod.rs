@@ -1107,6 +1107,51 @@ fn lint_finds_rules_that_never_fire_and_allows_that_a_block_shadows() {
 }
 
 #[test]
+fn lint_tells_where_a_reroute_by_location_lets_anycast_addresses_go_directly() {
+    let data = data();
+    let exits = "[exits]\nnl = { kind = \"socks5\", server = \"198.51.100.7:1080\" }\n";
+    let reroute = |key: &str| {
+        rule(
+            "us",
+            &format!("{key} = [\"US\"]\naction = \"reroute\"\nexit = \"nl\""),
+        )
+    };
+    let doubts = |text: &str| load(&data, text).lint();
+    let open = OPEN.to_owned() + exits;
+    let found = doubts(&(open.clone() + &reroute("country")));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0]
+            .to_string()
+            .starts_with("p.toml:7:11: rule `us`: an anycast address"),
+        "{found:?}"
+    );
+    // What it says is so.
+    let policy = load(&data, &(open.clone() + &reroute("country")));
+    let everywhere = AddressFacts {
+        anycast: Anycast::Yes,
+        ..address(&["US"], Some("US"))
+    };
+    assert_eq!(
+        said(&policy, &flow(&data, everywhere, &[])),
+        "allow default"
+    );
+    let by_jurisdiction = load(&data, &(open.clone() + &reroute("jurisdiction")));
+    assert_eq!(by_jurisdiction.lint(), []);
+    assert_eq!(
+        said(&by_jurisdiction, &flow(&data, everywhere, &[])),
+        "reroute us"
+    );
+    // Where the default blocks nothing goes directly, and a rule for anycast shows that it was thought of.
+    assert_eq!(doubts(&(exits.to_owned() + &reroute("country"))), []);
+    let known = rule(
+        "everywhere",
+        "anycast = true\naction = \"reroute\"\nexit = \"nl\"",
+    );
+    assert_eq!(doubts(&(open + &reroute("country") + &known)), []);
+}
+
+#[test]
 fn an_allow_does_not_shadow_a_block_that_asks_for_less() {
     let data = data();
     let policy = load(
