@@ -18,6 +18,8 @@ pub(super) struct Stream {
     /// The flow has said all; it has been told that the other end has.
     ended: bool,
     told: bool,
+    /// It is to be looked at before the turn is over.
+    pub(super) waits: bool,
     /// When it wants to be looked at.
     pub(super) timer: Option<Time>,
 }
@@ -34,6 +36,7 @@ impl Stream {
             greeted: false,
             ended: false,
             told: false,
+            waits: false,
             timer: None,
         }
     }

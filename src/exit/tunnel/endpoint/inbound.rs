@@ -26,10 +26,7 @@ impl Endpoint {
                     self.terminator
                         .segment(connection, bytes, &parsed, &mut self.outbox, now);
                 }
-                // After all packets of the turn, so that acknowledgements are few.
-                if !self.again.contains(&id) {
-                    self.again.push(id);
-                }
+                self.later(id);
             }
             Transport::Udp(udp) => {
                 let from = SocketAddr::new(parsed.src, udp.sport);
