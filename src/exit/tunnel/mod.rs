@@ -7,6 +7,7 @@ mod endpoint;
 mod flow;
 mod frame;
 mod mapping;
+mod server;
 mod stream;
 
 pub(crate) use conf::Conf;
