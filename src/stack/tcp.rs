@@ -397,6 +397,11 @@ impl Connection {
         socket.can_send() && (!self.scarce || socket.send_queue() < SHARE)
     }
 
+    /// Bytes that were put and not yet acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.socket().send_queue()
+    }
+
     /// The client has said all, and all of it was taken.
     pub fn is_finished(&self) -> bool {
         self.is_half_closed() && !self.socket().can_recv()

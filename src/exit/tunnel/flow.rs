@@ -1,6 +1,8 @@
 //! A connection inside a tunnel, and the bytes between its rings and the pipe of its flow.
 
 use super::stream::Pipe;
+use super::stretch::Acknowledged;
+use crate::packet::build::Unreachable;
 use crate::stack::{Connection, Phase};
 use crate::time::Time;
 use std::io::{self, ErrorKind};
@@ -10,6 +12,7 @@ use std::net::SocketAddr;
 pub(super) struct Stream {
     pub(super) pipe: Pipe,
     pub(super) connection: Connection,
+    pub(super) acknowledged: Acknowledged,
     /// The other end, and our port.
     pub(super) key: (SocketAddr, u16),
     pub(super) readable: bool,
@@ -18,6 +21,8 @@ pub(super) struct Stream {
     /// The flow has said all; it has been told that the other end has.
     ended: bool,
     told: bool,
+    /// It was given up before it stood: there is no way to the other end.
+    unreachable: bool,
     /// It is to be looked at before the turn is over.
     pub(super) waits: bool,
     /// When it wants to be looked at.
@@ -30,12 +35,14 @@ impl Stream {
         Self {
             pipe,
             connection,
+            acknowledged: Acknowledged::default(),
             key,
             readable: true,
             writable: true,
             greeted: false,
             ended: false,
             told: false,
+            unreachable: false,
             waits: false,
             timer: None,
         }
@@ -44,12 +51,29 @@ impl Stream {
     /// Takes the connection back when it is over; the flow is told how it ended.
     pub(super) fn end(self) -> Connection {
         if self.connection.phase() == Phase::Reset {
-            match self.greeted {
-                true => self.pipe.reset(),
-                false => self.pipe.refuse(),
+            match (self.greeted, self.unreachable) {
+                (true, _) => self.pipe.reset(),
+                (false, true) => self.pipe.give_up(),
+                (false, false) => self.pipe.refuse(),
             }
         }
         self.connection
+    }
+
+    /// Ends a connection that was to be, if what came back for its SYN leaves no hope; true if so.
+    pub(super) fn give_up(&mut self, why: Unreachable) -> bool {
+        let hopeless = match why {
+            Unreachable::Prohibited
+            | Unreachable::Network
+            | Unreachable::Host
+            | Unreachable::Port => self.connection.phase() == Phase::Opening,
+            Unreachable::TooBig(_) | Unreachable::HopLimit => false,
+        };
+        if hopeless {
+            self.unreachable = why != Unreachable::Port;
+            self.connection.abort();
+        }
+        hopeless
     }
 
     /// Moves bytes between pipe and rings; true if any.

@@ -1,6 +1,7 @@
 //! WireGuard tunnels: packets made here, encrypted by a WireGuard device, carried as datagrams to one server. Each
 //! tunnel has an endpoint of its own, which ends TCP inside it.
 
+mod complaint;
 mod conf;
 mod device;
 mod endpoint;
@@ -9,9 +10,10 @@ mod frame;
 mod mapping;
 mod server;
 mod stream;
+mod stretch;
 
 pub(crate) use conf::Conf;
-pub use frame::Datagrams;
+pub use frame::{Datagrams, Taken};
 pub(super) use stream::Pipe;
 
 use super::Direct;
