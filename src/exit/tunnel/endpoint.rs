@@ -198,7 +198,7 @@ impl Endpoint {
             return;
         };
         let id = self.register(pipe.as_fd().as_raw_fd());
-        let stream = Stream::new(pipe, connection, (to, port));
+        let stream = Stream::new(pipe, connection, (to, port), now);
         self.by_remote.insert(stream.key, id);
         self.streams.insert(id, stream);
         self.later(id);
@@ -273,7 +273,7 @@ impl Endpoint {
         stream.waits = false;
         let mut left = ROUNDS;
         loop {
-            let moved = stream.exchange();
+            let moved = stream.exchange(now);
             let more = self
                 .terminator
                 .emit(&mut stream.connection, &mut self.outbox, now);

@@ -1,5 +1,6 @@
 //! A connection inside a tunnel, and the bytes between its rings and the pipe of its flow.
 
+use super::flight::Flight;
 use super::stream::Pipe;
 use super::stretch::Acknowledged;
 use crate::packet::build::Unreachable;
@@ -13,6 +14,7 @@ pub(super) struct Stream {
     pub(super) pipe: Pipe,
     pub(super) connection: Connection,
     pub(super) acknowledged: Acknowledged,
+    flight: Flight,
     /// The other end, and our port.
     pub(super) key: (SocketAddr, u16),
     pub(super) readable: bool,
@@ -31,11 +33,17 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A connection that was begun.
-    pub(super) fn new(pipe: Pipe, connection: Connection, key: (SocketAddr, u16)) -> Self {
+    pub(super) fn new(
+        pipe: Pipe,
+        connection: Connection,
+        key: (SocketAddr, u16),
+        now: Time,
+    ) -> Self {
         Self {
             pipe,
             connection,
             acknowledged: Acknowledged::default(),
+            flight: Flight::new(now),
             key,
             readable: true,
             writable: true,
@@ -77,7 +85,7 @@ impl Stream {
     }
 
     /// Moves bytes between pipe and rings; true if any.
-    pub(super) fn exchange(&mut self) -> bool {
+    pub(super) fn exchange(&mut self, now: Time) -> bool {
         if self.connection.phase() == Phase::Opening {
             // Nothing is said before the connection stands: what can be read is the end.
             let heard = self.readable.then(|| self.pipe.read(&mut [0]));
@@ -97,7 +105,7 @@ impl Stream {
             (self.greeted, self.readable) = (true, true);
         }
         let mut moved = self.deliver();
-        moved |= self.collect();
+        moved |= self.collect(now);
         moved
     }
 
@@ -133,23 +141,34 @@ impl Stream {
     }
 
     /// From the flow to the other end; true if any.
-    fn collect(&mut self) -> bool {
+    fn collect(&mut self, now: Time) -> bool {
         let mut moved = false;
+        let waiting = self.connection.unacknowledged();
+        self.flight.waiting(waiting, now);
         while self.readable && !self.ended {
+            let most = self.flight.room(self.connection.unacknowledged());
+            if most == 0 {
+                break;
+            }
             let (pipe, readable) = (&self.pipe, &mut self.readable);
             let (mut ended, mut broken) = (false, false);
-            let put = self.connection.put(|room| match pipe.read(room) {
-                Ok(0) => {
-                    ended = !room.is_empty();
-                    0
-                }
-                Ok(read) => read,
-                Err(error) => {
-                    *readable = false;
-                    broken = error.kind() != ErrorKind::WouldBlock;
-                    0
+            let put = self.connection.put(|room| {
+                let most = most.min(room.len());
+                let room = room.get_mut(..most).unwrap_or_default();
+                match pipe.read(room) {
+                    Ok(0) => {
+                        ended = !room.is_empty();
+                        0
+                    }
+                    Ok(read) => read,
+                    Err(error) => {
+                        *readable = false;
+                        broken = error.kind() != ErrorKind::WouldBlock;
+                        0
+                    }
                 }
             });
+            self.flight.sent(put, now);
             if broken {
                 self.connection.abort();
                 return true;

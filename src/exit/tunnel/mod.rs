@@ -5,6 +5,7 @@ mod complaint;
 mod conf;
 mod device;
 mod endpoint;
+mod flight;
 mod flow;
 mod frame;
 mod mapping;
