@@ -6,9 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 
 /// The kernel cuts no packet into more datagrams (`UDP_MAX_SEGMENTS`, `linux/udp.h`).
-const DATAGRAMS: usize = 64;
+pub(super) const DATAGRAMS: usize = 64;
 /// Bytes of one packet, with room for any headers.
-const BYTES: usize = 65_000;
+pub(super) const BYTES: usize = 65_000;
 
 /// Where datagrams go, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Burst {
     }
 }
 
-fn is_uncut(error: &io::Error) -> bool {
+pub(super) fn is_uncut(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EINVAL | libc::EMSGSIZE | libc::EIO | libc::EOPNOTSUPP)

@@ -44,7 +44,7 @@ pub struct Received {
 }
 
 /// An ICMP error that came back for a datagram.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where the datagram went.
     pub to: SocketAddr,

@@ -31,6 +31,11 @@ fn v4(packet: &[u8], mtu: usize, out: &mut impl FnMut(&[u8])) -> Option<()> {
     let (header, data) = packet.split_first_chunk::<IPV4_LEN>()?;
     let step = step(mtu, IPV4_LEN)?;
     let mut header = *header;
+    let id = header.get_mut(4..6)?;
+    if id == [0; 2] {
+        // One that need not be told apart whole (RFC 6864, section 4.1); its pieces must be.
+        id.copy_from_slice(&Sum::of(data).fold().to_be_bytes());
+    }
     let mut fragment = Vec::with_capacity(mtu);
     for (number, piece) in data.chunks(step).enumerate() {
         let more = number * step + piece.len() < data.len();

@@ -1,6 +1,7 @@
 //! The socket of one mapping: of this machine, or the relay of an exit.
 
-use crate::exit::{Association, Carrier, Datagrams, Echo, Watch, Ways, tunnel};
+use crate::exit::tunnel::{self, Taken};
+use crate::exit::{Association, Carrier, Datagrams, Echo, Problem, Watch, Ways};
 use crate::gateway::{Answer, Datagram, ExitFault, Failure, Gateway, MappingId, Snapshot};
 use crate::packet::protocol;
 use crate::policy::Permit;
@@ -25,6 +26,8 @@ pub(super) struct Mapped {
     pub(super) mapping: MappingId,
     socket: MappedSocket,
     watch: Option<Arc<Watch>>,
+    /// What a tunnel told of datagrams that were sent.
+    complaints: Vec<Problem>,
 }
 
 enum MappedSocket {
@@ -70,6 +73,7 @@ impl Mapped {
             mapping,
             socket,
             watch: ways.watch(permit),
+            complaints: Vec::new(),
         })
     }
 
@@ -165,7 +169,7 @@ impl Mapped {
 
     /// The next answer, with room for headers before it.
     pub(super) fn receive<'a>(
-        &self,
+        &mut self,
         buffer: &'a mut [u8],
         scratch: &mut [u8],
     ) -> Option<(SocketAddr, Answer<'a>)> {
@@ -179,7 +183,17 @@ impl Mapped {
                 (from, payload, 0, 0)
             }
             MappedSocket::Tunnel(way) => {
-                let (from, payload, sequence) = persist(|| way.receive(room(buffer)))?;
+                let complaints = &mut self.complaints;
+                let (from, payload, sequence) = persist(|| match way.receive(room(buffer))? {
+                    Some(Taken::Datagram(from, payload, sequence)) => {
+                        Ok(Some((from, payload, sequence)))
+                    }
+                    Some(Taken::Problem(problem)) if complaints.len() < PERSISTENCE => {
+                        complaints.push(problem);
+                        Ok(None)
+                    }
+                    Some(Taken::Problem(_)) | None => Ok(None),
+                })?;
                 (from, payload, 0, sequence)
             }
             MappedSocket::Echo(socket) => {
@@ -197,6 +211,13 @@ impl Mapped {
             sequence,
         };
         Some((from, answer))
+    }
+
+    /// Tells the client of ICMP errors that came back out of a tunnel.
+    pub(super) fn pass_complaints(&mut self, gateway: &mut Gateway) {
+        for problem in self.complaints.drain(..) {
+            gateway.unreachable(self.mapping, problem.to, problem.why, problem.offender);
+        }
     }
 
     /// Tells the client of ICMP errors that came back.

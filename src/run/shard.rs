@@ -543,6 +543,7 @@ impl Shard {
         if error {
             mapped.problems(gateway, scratch);
         }
+        mapped.pass_complaints(gateway);
         write_out(gateway, tun);
     }
 

@@ -217,8 +217,7 @@ impl Terminator {
 
     /// Emits what the connection has to say, as far as the outbox has room. True if it has more to say.
     pub fn emit(&mut self, connection: &mut Connection, outbox: &mut Outbox, now: Time) -> bool {
-        // smoltcp clears a socket when its TIME-WAIT ends, also of bytes that were not yet taken.
-        if connection.phase() == Phase::Done && connection.has_bytes() {
+        if connection.holds_back() {
             return false;
         }
         self.account(connection);
@@ -242,6 +241,10 @@ impl Terminator {
 
     /// When the connection wants [`emit`](Self::emit) to be called although nothing happens.
     pub fn deadline(&mut self, connection: &Connection, now: Time) -> Option<Time> {
+        // It says nothing before its bytes are taken, see `emit`: what it wants meanwhile can wait.
+        if connection.holds_back() {
+            return None;
+        }
         let at = self.interface.poll_at(instant(now), &connection.sockets)?;
         Some(Time::from_nanos(
             u64::try_from(at.total_micros())
@@ -423,6 +426,11 @@ impl Connection {
         socket.can_send() && (!self.scarce || socket.send_queue() < SHARE)
     }
 
+    /// Bytes that were put and not yet acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.socket().send_queue()
+    }
+
     /// The client has said all, and all of it was taken.
     pub fn is_finished(&self) -> bool {
         self.is_half_closed() && !self.socket().can_recv()
@@ -464,6 +472,12 @@ impl Connection {
             | tcp::State::Closing
             | tcp::State::LastAck => Phase::Open,
         }
+    }
+
+    /// smoltcp clears a socket when its TIME-WAIT ends, also of bytes that were not yet taken: until they are, it is not
+    /// to be asked for anything.
+    fn holds_back(&self) -> bool {
+        self.phase() == Phase::Done && self.has_bytes()
     }
 
     fn socket(&self) -> &tcp::Socket<'static> {

@@ -17,13 +17,17 @@
     reason = "a tool of the project's own measurements"
 )]
 
-use anyhow::{Context, Result, bail, ensure};
+#[path = "measure.rs"]
+mod measure;
+
+use anyhow::{Context, Result, bail};
 use cordon::kernel::namespace::lab::{Host, Lab};
+use measure::{Running, Value, built, cordon, measure, median, start};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -41,16 +45,6 @@ struct Options {
     shards: Option<usize>,
     to: &'static str,
     peers: BTreeMap<String, String>,
-}
-
-/// What a test of a path gave.
-#[derive(Clone, Copy, Default)]
-struct Value {
-    number: f64,
-    /// Seconds of all processors.
-    busy: f64,
-    /// Bytes that were moved.
-    bytes: f64,
 }
 
 type Results = BTreeMap<(String, String), Vec<Value>>;
@@ -114,42 +108,12 @@ impl Options {
     }
 }
 
-/// A program of this build.
-fn built(name: &str) -> Result<PathBuf> {
-    let own = env::current_exe()?;
-    let path = own.with_file_name(name);
-    ensure!(path.exists(), "{} is not built", path.display());
-    Ok(path)
-}
-
-fn cordon() -> Result<PathBuf> {
-    let own = env::current_exe()?;
-    let directory = own
-        .parent()
-        .and_then(Path::parent)
-        .context("no directory")?;
-    let path = directory.join("cordon");
-    ensure!(path.exists(), "{} is not built", path.display());
-    Ok(path)
-}
-
 struct Net {
     phone: Host,
     router: Host,
     _world: Host,
     _server: Running,
     directory: tempfile::TempDir,
-}
-
-/// A process that ends with this value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let id = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.0.wait();
-    }
 }
 
 impl Net {
@@ -201,7 +165,11 @@ impl Net {
         };
         let gate = self.start(path, options)?;
         for test in options.tests.iter().filter(|test| *test != "idle") {
-            keep(test, self.one(test, options).with_context(|| test.clone())?);
+            keep(
+                test,
+                measure(&self.phone, test, options.to, options.seconds)
+                    .with_context(|| test.clone())?,
+            );
         }
         drop(gate);
         if options.tests.iter().any(|test| test == "idle") {
@@ -239,7 +207,10 @@ impl Net {
             keep("memory MB", Value::of(before / 1e6));
         }
         for test in ["up1", "down1", "up8"].iter().filter(|_| name == "TCP") {
-            keep(&format!("{test} beside them"), self.one(test, options)?);
+            keep(
+                &format!("{test} beside them"),
+                measure(&self.phone, test, options.to, options.seconds)?,
+            );
         }
         Ok(())
     }
@@ -283,70 +254,6 @@ impl Net {
     fn load(&self, words: &[&str]) -> Result<(String, Running)> {
         start(&self.phone, &built("load")?, words)
     }
-
-    fn one(&self, test: &str, options: &Options) -> Result<Value> {
-        let seconds = options.seconds.to_string();
-        let to = options.to;
-        let words = match test {
-            "up1" => ["up", to, "1", &seconds].to_vec(),
-            "down1" => ["down", to, "1", &seconds].to_vec(),
-            "up8" => ["up", to, "8", &seconds].to_vec(),
-            "down8" => ["down", to, "8", &seconds].to_vec(),
-            "udp" => ["udp", to, "1200"].to_vec(),
-            other => [other, to, &seconds].to_vec(),
-        };
-        let before = busy()?;
-        let (said, _ended) = self.load(&words)?;
-        let number: f64 = said.split(' ').next().unwrap_or("").parse()?;
-        let stream = matches!(test, "up1" | "down1" | "up8" | "down8");
-        Ok(Value {
-            number,
-            busy: busy()? - before,
-            bytes: if stream {
-                number * 1e6 / 8.0 * options.seconds as f64
-            } else {
-                0.0
-            },
-        })
-    }
-}
-
-impl Value {
-    fn of(number: f64) -> Self {
-        Self {
-            number,
-            ..Self::default()
-        }
-    }
-}
-
-/// Starts a load on a host; its first line, and the process.
-fn start(host: &Host, program: &Path, words: &[&str]) -> Result<(String, Running)> {
-    let mut child = host.run(|| {
-        let mut command = Command::new(program);
-        Ok(command.args(words).stdout(Stdio::piped()).spawn()?)
-    })?;
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line)?;
-    let running = Running(child);
-    ensure!(!line.is_empty(), "{words:?} gave nothing");
-    Ok((line.trim().to_owned(), running))
-}
-
-/// Seconds that all processors were busy (proc(5), `/proc/stat`, in hundredths).
-fn busy() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/stat")?;
-    let fields: Vec<f64> = stat
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    // user, nice, system, idle, iowait, irq, softirq
-    let busy = [0, 1, 2, 5, 6].iter().map(|at| fields[*at]).sum::<f64>();
-    Ok(busy / 100.0)
 }
 
 /// Bytes of memory that are the process's alone (proc(5), `RssAnon`). `/proc` has the numbers of the outer processes; the
@@ -367,12 +274,6 @@ fn memory(running: &Running) -> Result<f64> {
         }
     }
     bail!("the gate has ended");
-}
-
-fn median(values: &[Value], of: impl Fn(&Value) -> f64) -> f64 {
-    let mut numbers: Vec<f64> = values.iter().map(of).collect();
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
 }
 
 /// A table: each test's median, its ratio to the plain kernel's, and seconds of all processors a gigabyte.

@@ -1,6 +1,7 @@
 //! The load of the lab: a server, and clients that print one measured number (or a few) on a line.
 //!
 //! `load serve ADDRESS…` answers until it is killed. `load up|down ADDRESS STREAMS SECONDS` prints megabits a second,
+//! `put ADDRESS SECONDS` likewise of one stream up that is not ended first,
 //! `crr ADDRESS SECONDS` connections a second, `rr ADDRESS SECONDS` the median and the 99th percentile of a ping-pong of
 //! 128 bytes in microseconds, `udp ADDRESS BYTES` the most datagrams a second of which fewer than 0.5 % are lost, `idle
 //! ADDRESS FLOWS SECONDS` opens connections, prints the seconds it took, and holds them; `idle-udp` likewise. Every
@@ -50,6 +51,10 @@ fn main() -> io::Result<()> {
             println!("{:.0}", bits / 1e6);
             Ok(())
         }
+        ["put", to, seconds] => {
+            println!("{:.0}", put(at(to), number(seconds))? / 1e6);
+            Ok(())
+        }
         ["crr", to, seconds] => crr(at(to), number(seconds)),
         ["rr", to, seconds] => ping_pong(at(to), number(seconds)),
         ["udp", to, bytes] => datagrams(at(to), number(bytes) as usize),
@@ -97,6 +102,21 @@ fn receive(stream: &mut TcpStream) -> io::Result<u64> {
             (rest, offset) = (&rest[len..], offset + len as u64);
         }
     }
+}
+
+/// Receives until nothing more comes after so many seconds; how many bytes, and from the first to the last of them how long.
+fn receive_for(stream: &mut TcpStream, seconds: u64) -> io::Result<(u64, Duration)> {
+    let (mut buffer, mut bytes) = (vec![0; CHUNK], 0);
+    let began = Instant::now();
+    let mut last = began;
+    stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+    while let Ok(len @ 1..) = stream.read(&mut buffer) {
+        (bytes, last) = (bytes + len as u64, Instant::now());
+        if last - began > Duration::from_secs(seconds + 10) {
+            break;
+        }
+    }
+    Ok((bytes, last - began))
 }
 
 fn serve(addresses: &[&str]) -> io::Result<()> {
@@ -180,6 +200,11 @@ fn long(kind: u8, seconds: u64, mut stream: TcpStream) -> io::Result<()> {
             let bytes = receive(&mut stream)?;
             stream.write_all(&bytes.to_be_bytes())
         }
+        b'p' => {
+            let (bytes, took) = receive_for(&mut stream, seconds)?;
+            stream.write_all(&bytes.to_be_bytes())?;
+            stream.write_all(&(took.as_nanos() as u64).to_be_bytes())
+        }
         b'd' => {
             let until = Instant::now() + Duration::from_secs(seconds);
             send(&mut stream, until)
@@ -238,6 +263,24 @@ fn bulk(up: bool, to: SocketAddr, streams: u64, seconds: u64) -> io::Result<f64>
         bytes += thread.join().unwrap().map_err(|error: io::Error| error)?;
     }
     Ok(bytes as f64 * 8.0 / began.elapsed().as_secs_f64())
+}
+
+/// Bits a second of one stream, without a FIN before the other end has counted: some proxies end both ways with one.
+fn put(to: SocketAddr, seconds: u64) -> io::Result<f64> {
+    let mut stream = connect(to, wish(b'p', seconds))?;
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let twice = PATTERN.repeat(2);
+    let mut offset = 0;
+    while Instant::now() < until {
+        let from = offset % PRIME;
+        offset += stream.write(&twice[from..from + CHUNK.min(PRIME)])?;
+    }
+    let mut said = [[0; 8]; 2];
+    for number in &mut said {
+        stream.read_exact(number)?;
+    }
+    let [bytes, nanos] = said.map(u64::from_be_bytes);
+    Ok(bytes as f64 * 8e9 / nanos.max(1) as f64)
 }
 
 /// Connections that ask one byte and are closed by the server, so many at a time, all by one thread.

@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, thread};
 
 pub(crate) const US: &str = "198.41.0.4";
@@ -139,15 +141,17 @@ impl Abroad {
     /// Watches what the machine sends.
     pub(crate) fn watch(&self, allowed: &[&str]) -> Watch {
         let allowed: Vec<IpAddr> = allowed.iter().map(|ip| ip.parse().unwrap()).collect();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&sent);
         let past = move |frame: &Frame| {
-            !frame.outgoing
-                && destination(frame).is_some_and(|to| !to.is_multicast() && !allowed.contains(&to))
+            let Some(to) = destination(frame).filter(|_| !frame.outgoing) else {
+                return false;
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+            !to.is_multicast() && !allowed.contains(&to)
         };
-        let sent = |frame: &Frame| !frame.outgoing && destination(frame).is_some();
-        Watch {
-            past: Observer::judging(&self.net, "m", past).unwrap(),
-            sent: Observer::judging(&self.net, "m", sent).unwrap(),
-        }
+        let past = Observer::judging(&self.net, "m", past).unwrap();
+        Watch { past, sent }
     }
 }
 
@@ -167,21 +171,23 @@ fn destination(frame: &Frame) -> Option<IpAddr> {
 /// Sees what leaves the machine.
 pub(crate) struct Watch {
     past: Observer,
-    sent: Observer,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Watch {
     /// How many packets left the machine.
     pub(crate) fn packets(self) -> usize {
-        self.sent.finish().unwrap().kept.len()
+        assert_eq!(self.past.finish().unwrap().missed, 0);
+        self.sent.load(Ordering::Relaxed)
     }
 
-    /// Fails the test if anything went anywhere but to the exits, or if nothing went at all.
+    /// Fails the test if anything went anywhere but to the exits.
     pub(crate) fn nothing_else(self) {
-        let (past, sent) = (self.past.finish().unwrap(), self.sent.finish().unwrap());
+        let past = self.past.finish().unwrap();
         let places: Vec<_> = past.kept.iter().filter_map(destination).collect();
         assert_eq!((places, past.missed), (Vec::new(), 0));
-        println!("{} packets left, all to the exits", sent.kept.len());
+        let sent = self.sent.load(Ordering::Relaxed);
+        println!("{sent} packets left, all to the exits");
     }
 }
 

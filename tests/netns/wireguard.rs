@@ -128,7 +128,6 @@ fn ask(wg: &Path, what: &str, input: &str) -> String {
 }
 
 #[test]
-#[ignore = "a known defect: a long download stalls, and the tunnel is then taken for down"]
 fn streams_datagrams_and_echoes_pass_a_tunnel_and_nothing_goes_past_it() {
     in_lab(|lab| {
         let Some(server) = Server::in_lab(lab) else {

@@ -1,6 +1,7 @@
 //! The WireGuard device under a tunnel: packets of the endpoint in, datagrams to the server out, and back.
 
 use super::conf::Conf;
+use super::server::{FromServer, ToServer};
 use super::{Shared, Signal};
 use crate::exit::Direct;
 use bytes::BytesMut;
@@ -8,7 +9,7 @@ use gotatun::device::{Device, DeviceBuilder, Peer};
 use gotatun::packet::{Ip, Packet, PacketBufPool};
 use gotatun::tun::{IpRecv, IpSend, MtuWatcher};
 use gotatun::udp::socket::{SockOpt, UdpSocket};
-use gotatun::udp::{UdpRecv, UdpTransportFactory, UdpTransportFactoryParams};
+use gotatun::udp::{UdpTransportFactory, UdpTransportFactoryParams};
 use gotatun::x25519::{PublicKey, StaticSecret};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -133,13 +134,13 @@ struct Outer {
 }
 
 impl UdpTransportFactory for Outer {
-    type Send = UdpSocket;
+    type Send = ToServer;
     type Recv = FromServer;
 
     async fn bind(
         &mut self,
         params: &UdpTransportFactoryParams,
-    ) -> io::Result<(UdpSocket, FromServer)> {
+    ) -> io::Result<(ToServer, FromServer)> {
         let any: IpAddr = match self.server.ip() {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -166,47 +167,9 @@ impl UdpTransportFactory for Outer {
             let same = socket2::Socket::from(socket.as_fd().try_clone_to_owned()?);
             same.bind_device(Some(interface.as_bytes()))?;
         }
-        let receiver = FromServer {
-            socket: socket.clone(),
-            server: self.server,
-            shared: Arc::clone(&self.shared),
-        };
-        Ok((socket, receiver))
-    }
-}
-
-/// The datagrams of the server. It is where the policy lets it be; one that moves must be judged first, so what comes
-/// from elsewhere is not read.
-struct FromServer {
-    socket: UdpSocket,
-    server: SocketAddr,
-    shared: Arc<Shared>,
-}
-
-impl UdpRecv for FromServer {
-    type RecvManyBuf = <UdpSocket as UdpRecv>::RecvManyBuf;
-
-    async fn recv_from(&mut self, pool: &mut PacketBufPool) -> io::Result<(Packet, SocketAddr)> {
-        loop {
-            let (packet, from) = self.socket.recv_from(pool).await?;
-            if from == self.server {
-                self.shared.heard();
-                return Ok((packet, from));
-            }
-        }
-    }
-
-    async fn recv_many_from(
-        &mut self,
-        buffer: &mut Self::RecvManyBuf,
-        pool: &mut PacketBufPool,
-        packets: &mut Vec<(Packet, SocketAddr)>,
-    ) -> io::Result<()> {
-        self.socket.recv_many_from(buffer, pool, packets).await?;
-        packets.retain(|(_, from)| *from == self.server);
-        if !packets.is_empty() {
-            self.shared.heard();
-        }
-        Ok(())
+        Ok((
+            ToServer(socket.clone()),
+            FromServer::new(socket, self.server, Arc::clone(&self.shared)),
+        ))
     }
 }

@@ -19,7 +19,7 @@ use gotatun::packet::Packet;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -74,8 +74,8 @@ pub(super) struct Endpoint {
     by_port: HashMap<(bool, u16), usize>,
     fragments: Reassembler,
     timers: BinaryHeap<Reverse<(Time, usize)>>,
-    /// Connections that have more to do than a turn allows, or than there is room for.
-    again: Vec<usize>,
+    /// Connections to be looked at: something happened to them, or they have more to do than there was time or room for.
+    again: VecDeque<usize>,
     last: usize,
     port: u16,
     buffer: Vec<u8>,
@@ -123,7 +123,7 @@ impl Endpoint {
             by_port: HashMap::new(),
             fragments: Reassembler::new(limits),
             timers: BinaryHeap::new(),
-            again: Vec::new(),
+            again: VecDeque::new(),
             last: WAKE.0,
             // Where it begins is nobody's business.
             port: *PORTS.start() + (seed % 16_384) as u16,
@@ -153,12 +153,10 @@ impl Endpoint {
             }
             more = self.arrive(now);
             for event in &events {
-                self.ready(event, now);
+                self.ready(event);
             }
             self.timers(now);
-            for id in std::mem::take(&mut self.again) {
-                self.pump(id, now);
-            }
+            self.pump_all(now);
             self.flush();
         }
     }
@@ -200,10 +198,10 @@ impl Endpoint {
             return;
         };
         let id = self.register(pipe.as_fd().as_raw_fd());
-        let stream = Stream::new(pipe, connection, (to, port));
+        let stream = Stream::new(pipe, connection, (to, port), now);
         self.by_remote.insert(stream.key, id);
         self.streams.insert(id, stream);
-        self.pump(id, now);
+        self.later(id);
     }
 
     fn map(&mut self, way: Datagrams, udp: bool) {
@@ -233,14 +231,37 @@ impl Endpoint {
         self.last
     }
 
-    fn ready(&mut self, event: &mio::event::Event, now: Time) {
+    fn ready(&mut self, event: &mio::event::Event) {
         let Token(id) = event.token();
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.readable |= event.is_readable() || event.is_read_closed();
             stream.writable |= event.is_writable();
-            self.pump(id, now);
+            self.later(id);
         } else if self.mappings.contains_key(&id) {
             self.leave(id);
+        }
+    }
+
+    /// Has a connection looked at before the turn is over: once, whatever happened to it, so that acknowledgements are few.
+    fn later(&mut self, id: usize) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.waits
+        {
+            stream.waits = true;
+            self.again.push_back(id);
+        }
+    }
+
+    /// Looks at each connection that waits for it, as long as there is room for what they say: the next turn begins with
+    /// those that found none.
+    fn pump_all(&mut self, now: Time) {
+        for _ in 0..self.again.len() {
+            if !self.outbox.has_room() {
+                return;
+            }
+            if let Some(id) = self.again.pop_front() {
+                self.pump(id, now);
+            }
         }
     }
 
@@ -249,9 +270,10 @@ impl Endpoint {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
+        stream.waits = false;
         let mut left = ROUNDS;
         loop {
-            let moved = stream.exchange();
+            let moved = stream.exchange(now);
             let more = self
                 .terminator
                 .emit(&mut stream.connection, &mut self.outbox, now);
@@ -261,7 +283,8 @@ impl Endpoint {
                 break;
             }
             if left == 0 || (more && !self.outbox.has_room()) {
-                self.again.push(id);
+                stream.waits = true;
+                self.again.push_back(id);
                 break;
             }
         }
@@ -289,9 +312,12 @@ impl Endpoint {
             && at <= now
         {
             self.timers.pop();
-            if let Some(stream) = self.streams.get_mut(&id) {
+            // One that was overtaken by an earlier one says nothing.
+            if let Some(stream) = self.streams.get_mut(&id)
+                && stream.timer == Some(at)
+            {
                 stream.timer = None;
-                self.pump(id, now);
+                self.later(id);
             }
         }
         self.fragments.expire(now);

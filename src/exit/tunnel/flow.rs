@@ -1,6 +1,9 @@
 //! A connection inside a tunnel, and the bytes between its rings and the pipe of its flow.
 
+use super::flight::Flight;
 use super::stream::Pipe;
+use super::stretch::Acknowledged;
+use crate::packet::build::Unreachable;
 use crate::stack::{Connection, Phase};
 use crate::time::Time;
 use std::io::{self, ErrorKind};
@@ -10,6 +13,8 @@ use std::net::SocketAddr;
 pub(super) struct Stream {
     pub(super) pipe: Pipe,
     pub(super) connection: Connection,
+    pub(super) acknowledged: Acknowledged,
+    flight: Flight,
     /// The other end, and our port.
     pub(super) key: (SocketAddr, u16),
     pub(super) readable: bool,
@@ -18,22 +23,35 @@ pub(super) struct Stream {
     /// The flow has said all; it has been told that the other end has.
     ended: bool,
     told: bool,
+    /// It was given up before it stood: there is no way to the other end.
+    unreachable: bool,
+    /// It is to be looked at before the turn is over.
+    pub(super) waits: bool,
     /// When it wants to be looked at.
     pub(super) timer: Option<Time>,
 }
 
 impl Stream {
     /// A connection that was begun.
-    pub(super) fn new(pipe: Pipe, connection: Connection, key: (SocketAddr, u16)) -> Self {
+    pub(super) fn new(
+        pipe: Pipe,
+        connection: Connection,
+        key: (SocketAddr, u16),
+        now: Time,
+    ) -> Self {
         Self {
             pipe,
             connection,
+            acknowledged: Acknowledged::default(),
+            flight: Flight::new(now),
             key,
             readable: true,
             writable: true,
             greeted: false,
             ended: false,
             told: false,
+            unreachable: false,
+            waits: false,
             timer: None,
         }
     }
@@ -41,16 +59,33 @@ impl Stream {
     /// Takes the connection back when it is over; the flow is told how it ended.
     pub(super) fn end(self) -> Connection {
         if self.connection.phase() == Phase::Reset {
-            match self.greeted {
-                true => self.pipe.reset(),
-                false => self.pipe.refuse(),
+            match (self.greeted, self.unreachable) {
+                (true, _) => self.pipe.reset(),
+                (false, true) => self.pipe.give_up(),
+                (false, false) => self.pipe.refuse(),
             }
         }
         self.connection
     }
 
+    /// Ends a connection that was to be, if what came back for its SYN leaves no hope; true if so.
+    pub(super) fn give_up(&mut self, why: Unreachable) -> bool {
+        let hopeless = match why {
+            Unreachable::Prohibited
+            | Unreachable::Network
+            | Unreachable::Host
+            | Unreachable::Port => self.connection.phase() == Phase::Opening,
+            Unreachable::TooBig(_) | Unreachable::HopLimit => false,
+        };
+        if hopeless {
+            self.unreachable = why != Unreachable::Port;
+            self.connection.abort();
+        }
+        hopeless
+    }
+
     /// Moves bytes between pipe and rings; true if any.
-    pub(super) fn exchange(&mut self) -> bool {
+    pub(super) fn exchange(&mut self, now: Time) -> bool {
         if self.connection.phase() == Phase::Opening {
             // Nothing is said before the connection stands: what can be read is the end.
             let heard = self.readable.then(|| self.pipe.read(&mut [0]));
@@ -70,7 +105,7 @@ impl Stream {
             (self.greeted, self.readable) = (true, true);
         }
         let mut moved = self.deliver();
-        moved |= self.collect();
+        moved |= self.collect(now);
         moved
     }
 
@@ -106,23 +141,34 @@ impl Stream {
     }
 
     /// From the flow to the other end; true if any.
-    fn collect(&mut self) -> bool {
+    fn collect(&mut self, now: Time) -> bool {
         let mut moved = false;
+        let waiting = self.connection.unacknowledged();
+        self.flight.waiting(waiting, now);
         while self.readable && !self.ended {
+            let most = self.flight.room(self.connection.unacknowledged());
+            if most == 0 {
+                break;
+            }
             let (pipe, readable) = (&self.pipe, &mut self.readable);
             let (mut ended, mut broken) = (false, false);
-            let put = self.connection.put(|room| match pipe.read(room) {
-                Ok(0) => {
-                    ended = !room.is_empty();
-                    0
-                }
-                Ok(read) => read,
-                Err(error) => {
-                    *readable = false;
-                    broken = error.kind() != ErrorKind::WouldBlock;
-                    0
+            let put = self.connection.put(|room| {
+                let most = most.min(room.len());
+                let room = room.get_mut(..most).unwrap_or_default();
+                match pipe.read(room) {
+                    Ok(0) => {
+                        ended = !room.is_empty();
+                        0
+                    }
+                    Ok(read) => read,
+                    Err(error) => {
+                        *readable = false;
+                        broken = error.kind() != ErrorKind::WouldBlock;
+                        0
+                    }
                 }
             });
+            self.flight.sent(put, now);
             if broken {
                 self.connection.abort();
                 return true;

@@ -1,8 +1,11 @@
 //! Datagrams between a mapping and a tunnel's endpoint: each with a header that says where it goes, or comes from.
 
+use crate::exit::Problem;
+use crate::packet::build::Unreachable;
 use socket2::{Domain, Socket, Type};
 use std::io::{self, IoSlice, Read};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Address (IPv4 as IPv4-mapped IPv6), port, sequence number, bytes of one datagram if there are several.
@@ -17,6 +20,18 @@ pub(super) struct Header {
     pub(super) sequence: u16,
     /// Bytes of one datagram if the payload is several, else 0.
     pub(super) segment: u16,
+}
+
+/// Instead of the bytes of one datagram: the payload says what became of one that was sent.
+const PROBLEM: u16 = u16::MAX;
+
+/// What came out of a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// A datagram or echo reply: from whom, where its payload lies, and its sequence number.
+    Datagram(SocketAddr, Range<usize>, u16),
+    /// An ICMP error about one that was sent.
+    Problem(Problem),
 }
 
 /// One end of a way for datagrams.
@@ -41,16 +56,34 @@ impl Datagrams {
         let _ = self.put(&header, payload);
     }
 
-    /// Receives into `buffer`: from whom, where the payload lies, and the sequence number.
+    /// Receives into `buffer`.
     ///
     /// # Errors
     /// *Would block* when nothing is there.
-    pub fn receive(
-        &self,
-        buffer: &mut [u8],
-    ) -> io::Result<Option<(SocketAddr, std::ops::Range<usize>, u16)>> {
-        let taken = self.take(buffer)?;
-        Ok(taken.map(|(header, len)| (header.remote, HEADER..len, header.sequence)))
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Taken>> {
+        let Some((header, len)) = self.take(buffer)? else {
+            return Ok(None);
+        };
+        let payload = HEADER..len;
+        if header.segment == PROBLEM {
+            let why = buffer.get(payload).and_then(read_problem);
+            let to = header.remote;
+            return Ok(why.map(|(why, offender)| Taken::Problem(Problem { to, why, offender })));
+        }
+        let Header {
+            remote, sequence, ..
+        } = header;
+        Ok(Some(Taken::Datagram(remote, payload, sequence)))
+    }
+
+    /// The endpoint's end: tells what became of a datagram; lost if there is no room.
+    pub(super) fn complain(&self, problem: &Problem) {
+        let header = Header {
+            remote: problem.to,
+            sequence: 0,
+            segment: PROBLEM,
+        };
+        let _ = self.put(&header, &write_problem(problem));
     }
 
     pub(super) fn put(&self, header: &Header, payload: &[u8]) -> io::Result<()> {
@@ -73,6 +106,48 @@ impl Datagrams {
     }
 }
 
+const REASONS: [Unreachable; 5] = [
+    Unreachable::Prohibited,
+    Unreachable::Network,
+    Unreachable::Host,
+    Unreachable::Port,
+    Unreachable::HopLimit,
+];
+
+/// The reason's place in [`REASONS`], or else an MTU; the offender as an IPv6 address.
+fn write_problem(problem: &Problem) -> [u8; 19] {
+    let reason = REASONS.iter().position(|reason| *reason == problem.why);
+    let reason = reason.and_then(|reason| u8::try_from(reason).ok());
+    let mtu = if let Unreachable::TooBig(mtu) = problem.why {
+        mtu
+    } else {
+        0
+    };
+    let offender = problem.offender.map_or(Ipv6Addr::UNSPECIFIED, mapped);
+    let mut bytes = [0; 19];
+    let parts = std::iter::once(reason.unwrap_or(u8::MAX));
+    let parts = parts.chain(mtu.to_be_bytes()).chain(offender.octets());
+    for (to, from) in bytes.iter_mut().zip(parts) {
+        *to = from;
+    }
+    bytes
+}
+
+fn read_problem(bytes: &[u8]) -> Option<(Unreachable, Option<IpAddr>)> {
+    let ([reason, m0, m1], rest) = bytes.split_first_chunk()?;
+    let why = REASONS.get(usize::from(*reason)).copied();
+    let why = why.unwrap_or(Unreachable::TooBig(u16::from_be_bytes([*m0, *m1])));
+    let offender = Ipv6Addr::from(*rest.first_chunk::<16>()?).to_canonical();
+    Some((why, Some(offender).filter(|by| !by.is_unspecified())))
+}
+
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
 impl AsRawFd for Datagrams {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
@@ -81,10 +156,7 @@ impl AsRawFd for Datagrams {
 
 impl Header {
     fn write(&self) -> [u8; HEADER] {
-        let address = match self.remote.ip() {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
+        let address = mapped(self.remote.ip());
         let numbers = [self.remote.port(), self.sequence, self.segment];
         let numbers = numbers.into_iter().flat_map(u16::to_be_bytes);
         let mut bytes = [0; HEADER];
@@ -121,7 +193,11 @@ mod tests {
             let remote: SocketAddr = remote.parse().unwrap();
             ours.send(b"one", remote, 7, 0);
             ours.send(b"", remote, 8, 2);
-            let (from, payload, sequence) = theirs.receive(&mut buffer).unwrap().unwrap();
+            let Taken::Datagram(from, payload, sequence) =
+                theirs.receive(&mut buffer).unwrap().unwrap()
+            else {
+                panic!("it is no problem");
+            };
             assert_eq!((from, &buffer[payload], sequence), (remote, &b"one"[..], 7));
             let (header, end) = theirs.take(&mut buffer).unwrap().unwrap();
             assert_eq!((header.segment, end), (2, HEADER));
@@ -133,5 +209,23 @@ mod tests {
                 .take(&mut buffer)
                 .is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
         );
+    }
+
+    #[test]
+    fn problems_arrive_as_they_were_told() {
+        let (ours, theirs) = Datagrams::pair().unwrap();
+        let mut buffer = [0; 100];
+        let reasons = REASONS.into_iter().chain([Unreachable::TooBig(1400)]);
+        let offenders = [None, Some("192.0.2.1"), Some("2001:db8::1")];
+        for (why, by) in reasons.zip(offenders.iter().cycle()) {
+            let problem = Problem {
+                to: "198.51.100.1:53".parse().unwrap(),
+                why,
+                offender: by.map(|by| by.parse().unwrap()),
+            };
+            theirs.complain(&problem);
+            let heard = ours.receive(&mut buffer).unwrap().unwrap();
+            assert_eq!(heard, Taken::Problem(problem));
+        }
     }
 }

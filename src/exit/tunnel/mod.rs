@@ -1,16 +1,20 @@
 //! WireGuard tunnels: packets made here, encrypted by a WireGuard device, carried as datagrams to one server. Each
 //! tunnel has an endpoint of its own, which ends TCP inside it.
 
+mod complaint;
 mod conf;
 mod device;
 mod endpoint;
+mod flight;
 mod flow;
 mod frame;
 mod mapping;
+mod server;
 mod stream;
+mod stretch;
 
 pub(crate) use conf::Conf;
-pub use frame::Datagrams;
+pub use frame::{Datagrams, Taken};
 pub(super) use stream::Pipe;
 
 use super::Direct;
@@ -34,6 +38,10 @@ const QUEUE: usize = 2048;
 /// Whoever gets a packet says so within this at the latest, by a packet without content if need be (the protocol's
 /// `KEEPALIVE_TIMEOUT`), and a little for the way.
 const SURE_ANSWER: Duration = Duration::from_secs(13);
+
+/// Times that a check asks: one lost packet says nothing about a server. And a thread that was not given the processor for
+/// as long as a check may take has then read what came meanwhile, before it judges.
+const TRIES: u32 = 4;
 
 /// A tunnel at work; it ends when it is dropped.
 #[derive(Debug)]
@@ -119,34 +127,35 @@ impl Tunnel {
         Ok(ours)
     }
 
-    /// Asks whether the server is there; how long its answer took, if that can be told.
+    /// Asks whether the server is there; how long its answer took, if that can be told. Whatever came from the server since
+    /// it was asked is an answer, so a tunnel that carries anything is never taken for down.
     pub(super) async fn check(&self, limit: Duration) -> Result<Option<Duration>, Failure> {
         let gone = Err(Failure::Exit(ExitFault::Unreachable));
         let began = Instant::now();
         let new = !self.shared.hands.load(Ordering::Relaxed);
         let before = self.shared.heard.load(Ordering::Relaxed);
-        if !new {
-            self.order(Order::Probe);
+        for _ in 0..TRIES {
+            if !new {
+                self.order(Order::Probe);
+            }
+            match tokio::time::timeout(limit / TRIES, self.shared.answer(new, before)).await {
+                Ok(true) => {
+                    if new {
+                        // Whether the server sends them back is worth knowing before that is needed.
+                        self.order(Order::Probe);
+                    }
+                    return Ok(Some(began.elapsed()));
+                }
+                Ok(false) => return gone,
+                Err(_) => {}
+            }
         }
-        let answer = self.shared.answer(new, before);
-        match tokio::time::timeout(limit, answer).await {
-            Ok(true) => {
-                if new {
-                    // Whether the server sends them back is worth knowing before that is needed.
-                    self.order(Order::Probe);
-                }
-                Ok(Some(began.elapsed()))
-            }
-            Ok(false) => gone,
-            // Without an echo the protocol's own sign of life has its time.
-            Err(_) if !new && !self.shared.echoes.load(Ordering::Relaxed) => {
-                let last = *self.shared.last();
-                match last.is_some_and(|last| last.elapsed() < SURE_ANSWER) {
-                    true => Ok(None),
-                    false => gone,
-                }
-            }
-            Err(_) => gone,
+        // Without an echo the protocol's own sign of life has its time.
+        let last = *self.shared.last();
+        let silent = !new && !self.shared.echoes.load(Ordering::Relaxed);
+        match last.is_some_and(|last| silent && last.elapsed() < SURE_ANSWER) {
+            true => Ok(None),
+            false => gone,
         }
     }
 

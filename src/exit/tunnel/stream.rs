@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const GOING_ON: u8 = 0;
 const RESET: u8 = 1;
 const REFUSED: u8 = 2;
+const NO_WAY: u8 = 3;
 
 /// What the endpoint writes first: the connection stands.
 const GREETING: u8 = 1;
@@ -47,8 +48,11 @@ impl Pipe {
         match (&self.socket).read(&mut [0]) {
             Ok(1..) => Ok(true),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Ok(0) | Err(_) if self.fate.load(Ordering::Acquire) == REFUSED => Err(Failure::Refused),
-            Ok(0) | Err(_) => Err(Failure::Exit(ExitFault::Unreachable)),
+            Ok(0) | Err(_) => Err(match self.fate.load(Ordering::Acquire) {
+                REFUSED => Failure::Refused,
+                NO_WAY => Failure::Unreachable,
+                _ => Failure::Exit(ExitFault::Unreachable),
+            }),
         }
     }
 
@@ -69,6 +73,11 @@ impl Pipe {
 
     pub(super) fn refuse(&self) {
         self.fate.store(REFUSED, Ordering::Release);
+    }
+
+    /// The endpoint's end: behind the tunnel there is no way to the destination.
+    pub(super) fn give_up(&self) {
+        self.fate.store(NO_WAY, Ordering::Release);
     }
 
     pub(in crate::exit) fn read(&self, room: &mut [u8]) -> io::Result<usize> {
@@ -124,6 +133,10 @@ mod tests {
         endpoint.refuse();
         drop(endpoint);
         assert_eq!(flow.is_connected(), Err(Failure::Refused));
+        let (flow, endpoint) = Pipe::pair().unwrap();
+        endpoint.give_up();
+        drop(endpoint);
+        assert_eq!(flow.is_connected(), Err(Failure::Unreachable));
         let (flow, endpoint) = Pipe::pair().unwrap();
         drop(endpoint);
         assert_eq!(

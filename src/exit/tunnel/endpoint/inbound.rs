@@ -1,10 +1,14 @@
 //! Packets that came out of the tunnel.
 
 use super::{Endpoint, PROBE};
+use crate::exit::Problem;
+use crate::exit::tunnel::complaint::Complaint;
+use crate::exit::tunnel::flow::Stream;
 use crate::exit::tunnel::frame::Header;
+use crate::packet::protocol;
 use crate::packet::{Checksum, Parsed, Transport};
 use crate::time::Time;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 impl Endpoint {
     /// Takes one packet; nobody has read it yet.
@@ -21,15 +25,8 @@ impl Endpoint {
                 let Some(id) = self.by_remote.get(&key).copied() else {
                     return;
                 };
-                if let Some(stream) = self.streams.get_mut(&id) {
-                    let connection = &mut stream.connection;
-                    self.terminator
-                        .segment(connection, bytes, &parsed, &mut self.outbox, now);
-                }
-                // After all packets of the turn, so that acknowledgements are few.
-                if !self.again.contains(&id) {
-                    self.again.push(id);
-                }
+                self.segment(id, bytes, &parsed, now);
+                self.later(id);
             }
             Transport::Udp(udp) => {
                 let from = SocketAddr::new(parsed.src, udp.sport);
@@ -51,7 +48,57 @@ impl Endpoint {
                     self.packet(&mut whole, now);
                 }
             }
-            Transport::IcmpError(_) | Transport::Other => {}
+            Transport::IcmpError(error) => {
+                if let Some(complaint) = Complaint::read(bytes, &parsed, &error) {
+                    self.complain(&complaint, parsed.src);
+                }
+            }
+            Transport::Other => {}
+        }
+    }
+
+    /// Takes a segment of a connection.
+    fn segment(&mut self, id: usize, bytes: &mut [u8], parsed: &Parsed, now: Time) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Stream {
+            connection,
+            acknowledged,
+            ..
+        } = stream;
+        // IP and TCP headers.
+        let headers = if parsed.src.is_ipv4() { 40 } else { 60 };
+        let mss = usize::from(self.conf.mtu).saturating_sub(headers);
+        let waiting = connection.unacknowledged();
+        let (terminator, outbox) = (&mut self.terminator, &mut self.outbox);
+        acknowledged.pieces(bytes, parsed, (mss, waiting), |piece, parsed| {
+            terminator.segment(connection, piece, parsed, outbox, now);
+        });
+        terminator.segment(connection, bytes, parsed, outbox, now);
+    }
+
+    /// Has whoever sent a packet know what became of it. A connection that stands outlives such news (RFC 1122, section
+    /// 4.2.3.9).
+    fn complain(&mut self, about: &Complaint, by: IpAddr) {
+        let port = about.from.port();
+        if about.protocol == protocol::TCP {
+            if let Some(id) = self.by_remote.get(&(about.to, port)).copied()
+                && let Some(stream) = self.streams.get_mut(&id)
+                && stream.give_up(about.why)
+            {
+                self.later(id);
+            }
+            return;
+        }
+        let id = self.by_port.get(&(about.protocol == protocol::UDP, port));
+        if let Some(mapping) = id.and_then(|id| self.mappings.get(id)) {
+            let problem = Problem {
+                to: about.to,
+                why: about.why,
+                offender: Some(by),
+            };
+            mapping.way.complain(&problem);
         }
     }
 
