@@ -14,7 +14,10 @@ use ipnet::IpNet;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+/// A client waits no longer for a resolver if an answer past its time is there (RFC 8767, section 5).
+const PATIENCE: Duration = Duration::from_millis(1800);
 /// The port of questions in the clear.
 pub(super) const PORT: u16 = 53;
 /// Questions under way in all, and of one client.
@@ -84,6 +87,8 @@ pub struct Ask {
 pub(super) struct Questions {
     next: u64,
     pending: HashMap<u64, Pending>,
+    /// Those of them to which there is an answer past its time, and when it is given; oldest first.
+    overdue: VecDeque<(Time, u64)>,
     of_clients: HashMap<IpAddr, u32>,
     asks: VecDeque<Ask>,
 }
@@ -91,7 +96,9 @@ pub(super) struct Questions {
 #[derive(Debug)]
 struct Pending {
     question: Question,
-    way: Way,
+    client: IpAddr,
+    /// None: it was answered meanwhile.
+    way: Option<Way>,
 }
 
 /// How a question came, and how its answer goes.
@@ -132,26 +139,27 @@ impl Gateway {
 
     /// What a resolver answered to a question; `None` if none did.
     pub fn resolved(&mut self, id: u64, message: Option<Message>, now: Time) {
-        let Some(Pending { question, way }) = self.questions.pending.remove(&id) else {
+        let Some(pending) = self.questions.pending.remove(&id) else {
             return;
         };
-        let client = way.client();
+        let Pending {
+            question,
+            client,
+            way,
+        } = pending;
         if let Some(count) = self.questions.of_clients.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
                 self.questions.of_clients.remove(&client);
             }
         }
-        let message = match message {
-            Some(message) => {
-                self.shared.cache().put(question.key(), &message, now);
-                Some(message)
-            }
-            None => {
-                let stale = self.shared.cache().stale(&question.key(), now);
-                stale.map(|stale| stale.message())
-            }
+        if let Some(message) = &message {
+            self.shared.cache().put(question.key(), message, now);
+        }
+        let Some(way) = way else {
+            return;
         };
+        let message = message.or_else(|| self.stale(&question, now));
         let message = match message {
             Some(message) => self.screened(client, &question, message, now),
             None => question.refuse(ResponseCode::ServFail),
@@ -160,6 +168,43 @@ impl Gateway {
         if let Way::Stream { flow, .. } = way {
             self.paid(flow);
         }
+    }
+
+    /// When [`answer_overdue`](Self::answer_overdue) has something to do.
+    pub(super) fn next_overdue(&self) -> Option<Time> {
+        self.questions.overdue.front().map(|(at, _)| *at)
+    }
+
+    /// Gives answers past their time to clients whose resolver takes too long; it is waited for on.
+    pub(super) fn answer_overdue(&mut self, now: Time) {
+        while let Some((_, id)) = self.questions.overdue.pop_front_if(|(at, _)| *at <= now) {
+            let Some(pending) = self.questions.pending.get_mut(&id) else {
+                continue;
+            };
+            let Some(way) = pending.way.take() else {
+                continue;
+            };
+            let (question, client) = (pending.question.clone(), pending.client);
+            let Some(message) = self.stale(&question, now) else {
+                if let Some(pending) = self.questions.pending.get_mut(&id) {
+                    pending.way = Some(way);
+                }
+                continue;
+            };
+            let message = self.screened(client, &question, message, now);
+            self.give(way, &question, message);
+            if let Way::Stream { flow, .. } = way {
+                self.paid(flow);
+            }
+        }
+    }
+
+    /// What there is when no resolver answers in time.
+    fn stale(&self, question: &Question, now: Time) -> Option<Message> {
+        let (mut cache, key) = (self.shared.cache(), question.key());
+        let stale = cache.stale(&key, now)?;
+        cache.failed(&key, now);
+        Some(stale.message())
     }
 
     /// Whether a packet is a question that is answered here.
@@ -227,7 +272,17 @@ impl Gateway {
             upstreams,
         });
         let id = questions.next;
-        questions.pending.insert(id, Pending { question, way });
+        let client = way.client();
+        if self.shared.cache().stale(&question.key(), now).is_some() {
+            questions.overdue.push_back((now + PATIENCE, id));
+        }
+        let way = Some(way);
+        let pending = Pending {
+            question,
+            client,
+            way,
+        };
+        questions.pending.insert(id, pending);
         true
     }
 

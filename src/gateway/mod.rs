@@ -462,12 +462,16 @@ impl Gateway {
 
     /// When [`tick`](Self::tick) wants to be called; `None` if nothing waits.
     pub fn deadline(&self) -> Option<Time> {
-        self.wheel.next()
+        [self.wheel.next(), self.next_overdue()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Time) {
         self.heed_news(now);
+        self.answer_overdue(now);
         let mut due = Vec::new();
         self.wheel.advance(now, &mut due);
         for flow in due {

@@ -61,17 +61,16 @@ impl Gateway {
         }
         let pairs = self.shared.news().since(self.heeded);
         self.heeded = next;
-        let concerned = |gateway: &Self, id: FlowId| {
-            let (key, flow) = gateway.flows.get(id)?;
-            let pair = (key.src, flow.destination.ip());
-            let is_meant = pairs.as_ref().is_none_or(|pairs| pairs.contains(&pair));
-            is_meant.then_some(())
+        let concerned: Vec<FlowId> = match pairs {
+            Some(pairs) => pairs
+                .into_iter()
+                .flat_map(|(client, address)| self.flows.between(client, address))
+                .collect(),
+            // Which of them, is not known any more.
+            None => self.flows.ids().collect(),
         };
-        let flows: Vec<FlowId> = self.flows.ids().collect();
-        for id in flows {
-            if concerned(self, id).is_some() {
-                self.rejudge_by_name(id, now);
-            }
+        for id in concerned {
+            self.rejudge_by_name(id, now);
         }
     }
 

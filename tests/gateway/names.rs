@@ -301,6 +301,33 @@ fn on_the_pass_path_the_first_payload_waits_until_its_name_is_whole() {
 }
 
 #[test]
+fn on_the_pass_path_keys_are_not_waited_for_and_a_request_is_once() {
+    let mut world = World::router(LENIENT, &[]);
+    answer(&mut world, "a.good.example", [198, 41, 0, 4]);
+    let begin = |world: &mut World| {
+        let syn = segment(Tcp::SYN, 1000, 0, &[]).bytes();
+        assert_eq!(world.packet(&syn), Fate::Pass);
+    };
+    begin(&mut world);
+    for (seq, key) in (1001..).zip(b"ls -l") {
+        let packet = segment(Tcp::ACK, seq, 5, &[*key]).bytes();
+        assert_eq!(world.packet(&packet), Fate::Pass, "key {seq}");
+    }
+    begin(&mut world);
+    let head = b"GET / HTTP/1.1\r\nHost: www.bad.example\r\n\r\n";
+    let mut fates = Vec::new();
+    for (seq, byte) in (1001..).zip(head) {
+        fates.push(world.packet(&segment(Tcp::ACK, seq, 5, &[*byte]).bytes()));
+        world.wait(Duration::from_millis(100));
+    }
+    let held = fates.iter().take_while(|fate| **fate == Fate::Done).count();
+    assert_eq!(held, 3, "as long as three pieces took");
+    let (last, rest) = fates.split_last().unwrap();
+    assert_eq!(*last, Fate::Done, "the end of the request never leaves");
+    assert!(rest[held..].iter().all(|fate| *fate == Fate::Pass));
+}
+
+#[test]
 fn datagrams_that_show_nobody_are_decided_at_once() {
     for (policy, passes) in [(NOT_ONE, false), (LENIENT, true)] {
         let mut world = World::new(policy, &[]);

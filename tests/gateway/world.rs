@@ -81,6 +81,11 @@ impl World {
         Self::made(policy, &[], (limits(), 1 << 30), false, Some(dns))
     }
 
+    /// A router that answers questions.
+    pub(crate) fn answering_router(policy: &str, dns: Dns) -> Self {
+        Self::made(policy, &[], (limits(), 1 << 30), true, Some(dns))
+    }
+
     pub(crate) fn bounded(policy: &str, secrets: &[(&str, &str)], limits: Limits) -> Self {
         Self::made(policy, secrets, (limits, 1 << 30), false, None)
     }
