@@ -81,9 +81,9 @@ impl Gateway {
         if flow.is_undecided() || flow.is_questioner() || matches!(flow.cause, Cause::Scope(_)) {
             return;
         }
-        let (key, destination, before) = (*key, flow.destination, flow.cause);
+        let (key, before) = (*key, flow.cause);
         let was_blocked = matches!(flow.state, State::Blocked(_));
-        let judged = self.judge(&key, destination, flow.claims.as_deref(), now);
+        let judged = self.judge(&key, flow.claims.as_deref(), now);
         if super::judge::same_verdict(before, judged.cause) {
             return;
         }

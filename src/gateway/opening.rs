@@ -245,11 +245,11 @@ impl Gateway {
         let Some((key, flow)) = self.flows.get_mut(id) else {
             return false;
         };
-        let (key, destination, before) = (*key, flow.destination, flow.cause);
+        let (key, before) = (*key, flow.cause);
         let claims = flow.claims.get_or_insert_default();
         shown.into_iter().for_each(|one| claims.add(one));
         let claims = (**claims).clone();
-        let judged = self.judge(&key, destination, Some(&claims), now);
+        let judged = self.judge(&key, Some(&claims), now);
         let same = super::judge::same_verdict(before, judged.cause);
         let contradicts = judged.contradicts_answers();
         if let Some((_, flow)) = self.flows.get_mut(id) {
@@ -282,10 +282,7 @@ impl Gateway {
         let Err(reply) = judged.permit() else {
             return;
         };
-        let destination = judged.subject.destination;
-        let kept = self.insert_flow(key, destination, judged, now, |_, _, _| {
-            Ok(State::Blocked(reply))
-        });
+        let kept = self.insert_flow(key, judged, now, |_, _, _| Ok(State::Blocked(reply)));
         if let Ok(id) = kept
             && let Some((_, flow)) = self.flows.get_mut(id)
         {
@@ -335,7 +332,7 @@ impl Gateway {
         let reads_on = flow.held.as_ref().is_some_and(|held| held.read < READ);
         let shown = match outcome {
             Outcome::Wait if reads_on => Vec::new(),
-            outcome => {
+            outcome @ (Outcome::Wait | Outcome::Shown(_) | Outcome::Unreadable) => {
                 (flow.sniffs, flow.held) = (false, None);
                 match outcome {
                     Outcome::Shown(shown) => vec![shown],
@@ -370,11 +367,9 @@ impl Gateway {
         let Some((key, flow)) = self.flows.get(id) else {
             return false;
         };
-        let (key, destination, permit) = (*key, flow.destination, flow.permit);
+        let (key, permit) = (*key, flow.permit);
         let begun = match permit {
-            _ if self.passes(&key, destination, permit, flow.active) => {
-                Ok(State::Passed(Box::default()))
-            }
+            _ if self.passes(&key, permit, flow.active) => Ok(State::Passed(Box::default())),
             Some(permit) => self.map(id, permit),
             None => Ok(State::Blocked(Reply::Reject)),
         };
@@ -401,10 +396,10 @@ impl Gateway {
         now: Time,
     ) -> Option<Result<Permit, Reply>> {
         let (key, flow) = self.flows.get_mut(id)?;
-        let (key, destination) = (*key, flow.destination);
+        let key = *key;
         let mut claims = flow.claims.take().unwrap_or_default();
         shown.into_iter().for_each(|one| claims.add(one));
-        let judged = self.judge(&key, destination, Some(&claims), now);
+        let judged = self.judge(&key, Some(&claims), now);
         let permit = judged.permit();
         let contradicts = judged.contradicts_answers();
         claims.told = contradicts;

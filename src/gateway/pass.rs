@@ -77,15 +77,8 @@ impl Gateway {
     /// Whether a judged flow is one that passes: permitted to go directly, and nothing in it for us to answer or learn.
     /// A connection whose bytes may have to be rewritten does not: what the client sends again would have to be
     /// rewritten again.
-    pub(super) fn passes(
-        &self,
-        key: &FlowKey,
-        destination: SocketAddr,
-        permit: Option<Permit>,
-        active: Active,
-    ) -> bool {
+    pub(super) fn passes(&self, key: &FlowKey, permit: Option<Permit>, active: Active) -> bool {
         self.settings.forward
-            && destination == SocketAddr::new(key.dst, key.dport)
             && key.dport != 53
             && !(key.protocol == protocol::TCP && self.snapshot.policy.redacts(active))
             && permit.is_some_and(|permit| permit.route() == Route::Direct)

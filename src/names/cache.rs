@@ -176,7 +176,7 @@ mod tests {
         let mut message = Message::query();
         let name = Name::from_ascii(name).unwrap();
         message.add_query(Query::query(name, RecordType::A));
-        Question::read(&message.to_vec().unwrap()).unwrap().key()
+        Question::read(&message.to_vec().unwrap()).unwrap().key(0)
     }
 
     fn answer(ttl: u32) -> Message {

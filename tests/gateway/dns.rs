@@ -418,3 +418,29 @@ fn a_resolver_that_takes_long_is_not_waited_for_where_an_old_answer_is_there() {
     );
     assert!(given(&mut world).is_some());
 }
+
+#[test]
+fn what_one_lane_was_answered_is_not_given_to_another() {
+    let mut split = dns();
+    split.routes.insert(
+        0,
+        Lane {
+            sources: vec!["10.111.0.9/32".parse().unwrap()],
+            upstreams: vec![1],
+            ..Lane::default()
+        },
+    );
+    let mut world = World::answering(ALLOW, split);
+    let asked = ask(&mut world, "a.example.").unwrap();
+    let answer = response("a.example.", &["198.41.0.4"]);
+    world.gateway.resolved(asked.id, Some(answer), world.now);
+    assert!(given(&mut world).is_some());
+    assert!(
+        ask(&mut world, "a.example.").is_none(),
+        "it is in the cache"
+    );
+    world.packets();
+    world.packet(&udp("10.111.0.9:40000", SERVER, &query("a.example.")));
+    let asked = world.gateway.next_ask().expect("another resolver's answer");
+    assert_eq!(asked.upstreams[0].1.destination(), socket("1.2.4.8:53"));
+}

@@ -69,7 +69,7 @@ fn answer(world: &mut World, name: &str, address: [u8; 4]) {
     });
     let question: Vec<u8> = labels.chain([0, 0, 1, 0, 1]).collect();
     let query = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &question].concat();
-    let mut bytes = udp("10.111.0.2:5353", "10.111.0.1:53", &query);
+    let mut bytes = udp("10.111.0.2:5353", crate::world::RESOLVER, &query);
     let fate = world
         .gateway
         .packet(&mut bytes, &Default::default(), world.now);
