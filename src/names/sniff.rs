@@ -82,7 +82,8 @@ impl Stream {
                 self.finish();
             }
         }
-        if self.stage == Stage::Done {
+        if self.kept.is_empty() || self.stage == Stage::Done {
+            // A connection at rest keeps nothing.
             self.kept = Vec::new();
         }
     }
