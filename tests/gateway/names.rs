@@ -296,6 +296,9 @@ fn on_the_pass_path_the_first_payload_waits_until_its_name_is_whole() {
             let headers = tcp_headers(&packets);
             assert_eq!(headers.len(), 2, "both ends are told");
             assert!(headers.iter().all(|tcp| tcp.flags & Tcp::RST != 0));
+            // Sent again, it would be the middle of a flow that shows nothing.
+            let again = segment(Tcp::ACK, ack, 5, tail).bytes();
+            assert_eq!(world.packet(&again), Fate::Done);
         }
     }
 }
