@@ -1,9 +1,9 @@
 //! What names cost: answers out of the cache, and page loads with and without the gate over a long way.
 //!
 //! `cargo build --release --examples && cargo run --release --example names -- [answers|pages|browser]…
-//! [--seconds N] [--loads N]`
+//! [--seconds N] [--loads N] [--policy FILE] [--path kernel|pass|terminate]`
 //!
-//! Two homes in namespaces, the same but that one router runs the gate under the shipped policy `home.toml`. Behind
+//! Two homes in namespaces, the same but that one router runs the gate, under the shipped policy `home.toml`. Behind
 //! each a line of 20 ms one way, a device of userspace, leads to the world: a resolver, and servers with certificates.
 //! * `answers`: one client of the gate asks what is in its cache, one question after the other for the time of an
 //!   answer, and then as many as it gets answered. A lone question finds a processor that may have gone to sleep, so
@@ -35,8 +35,8 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
@@ -53,6 +53,8 @@ struct Options {
     tests: Vec<String>,
     seconds: u64,
     loads: usize,
+    policy: PathBuf,
+    path: String,
 }
 
 fn main() -> Result<()> {
@@ -63,7 +65,7 @@ fn main() -> Result<()> {
         std::process::exit(code.into());
     };
     let options = Options::read(env::args().skip(1))?;
-    let net = Net::new(&lab)?;
+    let net = Net::new(&lab, &options)?;
     for test in &options.tests {
         match test.as_str() {
             "answers" => net.answers(Duration::from_secs(options.seconds))?,
@@ -85,12 +87,16 @@ impl Options {
             tests: Vec::new(),
             seconds: 3,
             loads: 20,
+            policy: Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/home.toml"),
+            path: "kernel".into(),
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().context("an option wants a value");
             match word.as_str() {
                 "--seconds" => options.seconds = value()?.parse()?,
                 "--loads" => options.loads = value()?.parse()?,
+                "--policy" => options.policy = fs::canonicalize(value()?)?,
+                "--path" => options.path = value()?,
                 _ => options.tests.push(word),
             }
         }
@@ -116,7 +122,7 @@ struct Net {
 }
 
 impl Net {
-    fn new(lab: &Lab) -> Result<Self> {
+    fn new(lab: &Lab, options: &Options) -> Result<Self> {
         let world = lab.host("world")?;
         let homes =
             [("plain", 1), ("gated", 2)].map(|(name, number)| home(lab, &world, name, number));
@@ -148,10 +154,10 @@ impl Net {
             flags,
             None::<&str>,
         )?;
-        let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/home.toml");
+        let Options { policy, path, .. } = options;
         let config = directory.path().join("cordon.toml");
         let text = format!(
-            "policy = {policy:?}\n[link]\ninside = [\"lan\"]\nshards = 1\n[dns]\nupstreams = [\"{RESOLVER}\"]\n"
+            "policy = {policy:?}\n[link]\ninside = [\"lan\"]\npath = {path:?}\nshards = 1\n[dns]\nupstreams = [\"{RESOLVER}\"]\n"
         );
         fs::write(&config, text)?;
         plain.router.forward()?;
@@ -251,7 +257,8 @@ impl Net {
             let page = Command::new("curl")
                 .args(["-sS", "--insecure", "-4", "-o", "/dev/null", &first])
                 .status()?;
-            let rest = curl.status()?;
+            // It shows its progress whatever it is told.
+            let rest = curl.stderr(Stdio::null()).status()?;
             ensure!(page.success() && rest.success(), "curl: {page}, {rest}");
             Ok(began.elapsed().as_secs_f64())
         })
