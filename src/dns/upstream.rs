@@ -5,7 +5,7 @@ use crate::gateway;
 use crate::packet::protocol;
 use anyhow::{Result, anyhow, bail};
 use hickory_proto::op::{
-    DnsRequest, DnsRequestOptions, Message, MessageType, OpCode, ResponseCode,
+    DnsRequest, DnsRequestOptions, Message, MessageType, OpCode, Query, ResponseCode,
 };
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts};
@@ -203,12 +203,20 @@ impl Upstream {
     pub(super) async fn ask(&self, question: &Message) -> Option<Message> {
         let mut message = question.clone();
         message.metadata.id = Message::query().metadata.id;
-        if self.address.how != How::Clear {
+        let mut options = DnsRequestOptions::default();
+        let asked = message.queries.first()?.clone();
+        if self.address.how == How::Clear {
+            // Who forges an answer must guess it (draft-vixie-dnsext-dns0x20-00).
+            options.case_randomization = true;
+            for query in &mut message.queries {
+                query.name.randomize_label_case();
+            }
+        } else {
             pad(&mut message);
         }
-        let request = DnsRequest::new(message, DnsRequestOptions::default());
+        let request = DnsRequest::new(message, options).with_original_query(Some(asked.clone()));
         match self.pool.send(request).first_answer().await {
-            Ok(response) => Some(response.into_message()),
+            Ok(response) => Some(spelt_as(&asked, response.into_message())),
             Err(NetError::Dns(DnsError::NoRecordsFound(nothing))) => absent(nothing),
             Err(error) => {
                 tracing::debug!(%error, "a resolver did not answer");
@@ -220,6 +228,16 @@ impl Upstream {
     fn elapsed(&self) -> u64 {
         millis(self.began.elapsed())
     }
+}
+
+/// The answer with the name as it was asked for, whatever case it was asked in.
+fn spelt_as(asked: &Query, mut message: Message) -> Message {
+    for record in &mut message.answers {
+        if record.name == asked.name {
+            record.name = asked.name.clone();
+        }
+    }
+    message
 }
 
 /// The answer that there is nothing.
@@ -309,7 +327,7 @@ mod tests {
             let mut message = Message::query();
             let name = format!("{}.example.", "a".repeat(length));
             let name = hickory_proto::rr::Name::from_ascii(name).unwrap();
-            let query = hickory_proto::op::Query::query(name, hickory_proto::rr::RecordType::A);
+            let query = Query::query(name, hickory_proto::rr::RecordType::A);
             message.add_query(query);
             message.set_edns(hickory_proto::op::Edns::new());
             pad(&mut message);

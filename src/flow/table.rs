@@ -1,9 +1,13 @@
 //! The bounded table of flows.
+
+mod pairs;
+
 use super::FlowKey;
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use pairs::Kin;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -46,6 +50,8 @@ pub struct FlowTable<V> {
     index: HashTable<u32>,
     /// How many flows each inside address has.
     sources: HashTable<(IpAddr, usize)>,
+    /// Inside and outside address to the slot of the latest flow between them; the slots lead on to the others.
+    pairs: HashTable<u32>,
     /// How many flows there have ever been; tells each from all that had its slot before.
     generation: u64,
 }
@@ -55,6 +61,7 @@ enum Slot<V> {
         generation: u64,
         key: FlowKey,
         value: V,
+        kin: Kin,
     },
     Free {
         next: Option<u32>,
@@ -114,6 +121,7 @@ impl<V> FlowTable<V> {
             len: 0,
             index: HashTable::new(),
             sources: HashTable::new(),
+            pairs: HashTable::new(),
             generation: 0,
         }
     }
@@ -140,6 +148,7 @@ impl<V> FlowTable<V> {
                 generation,
                 key,
                 value,
+                ..
             } if *generation == id.generation => Some((key, value)),
             Slot::Used { .. } | Slot::Free { .. } => None,
         }
@@ -152,6 +161,7 @@ impl<V> FlowTable<V> {
                 generation,
                 key,
                 value,
+                ..
             } if *generation == id.generation => Some((key, value)),
             Slot::Used { .. } | Slot::Free { .. } => None,
         }
@@ -177,6 +187,7 @@ impl<V> FlowTable<V> {
         self.index.insert_unique(hash.of(&key), index, |&index| {
             key_at(slots, index).map_or(0, |key| hash.of(key))
         });
+        self.join(index, &key);
         self.len += 1;
         Ok(id)
     }
@@ -188,6 +199,7 @@ impl<V> FlowTable<V> {
         if let Ok(entry) = self.index.find_entry(hash, |&index| index == id.index) {
             entry.remove();
         }
+        self.part(id.index);
         let free = Slot::Free { next: self.free };
         let slot = std::mem::replace(self.slots.get_mut(id.index())?, free);
         self.free = Some(id.index);
@@ -249,6 +261,7 @@ impl<V> FlowTable<V> {
             generation,
             key,
             value,
+            kin: Kin::default(),
         };
         match self.slots.get_mut(index as usize) {
             Some(slot) => {
@@ -311,6 +324,7 @@ impl<V> FlowTable<V> {
         self.slots = Vec::new();
         self.index = HashTable::new();
         self.sources = HashTable::new();
+        self.pairs = HashTable::new();
     }
 }
 

@@ -2,24 +2,18 @@
 //! configured, and what of them each client may be given.
 
 use super::{Event, Gateway, Leak, Subject};
-use crate::flow::{FlowId, FlowKey};
+use crate::flow::FlowKey;
 use crate::jurisdiction::Special;
 use crate::names::{self, Question};
-use crate::packet::{Offload, Parsed, build, protocol};
+use crate::packet::protocol;
 use crate::policy::{Action, Evidence, Permit, Reply, Route, Verdict};
 use crate::sanitize::{Context, Excerpt};
 use crate::time::Time;
 use hickory_proto::op::{Message, ResponseCode};
 use ipnet::IpNet;
-use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// The port of questions in the clear.
-pub(super) const PORT: u16 = 53;
-/// Questions under way in all, and of one client.
-const UNDER_WAY: usize = 4096;
-const UNDER_WAY_OF_ONE: u32 = 128;
 /// Browsers ask for it before they go past the network's resolver.
 const CANARY: &str = "use-application-dns.net";
 /// The name under which rules meet a resolver that is configured by its address (RFC 9462, section 4).
@@ -79,159 +73,17 @@ pub struct Ask {
     pub upstreams: Vec<(usize, Permit)>,
 }
 
-/// Questions under way.
-#[derive(Debug, Default)]
-pub(super) struct Questions {
-    next: u64,
-    pending: HashMap<u64, Pending>,
-    of_clients: HashMap<IpAddr, u32>,
-    asks: VecDeque<Ask>,
-}
-
-#[derive(Debug)]
-struct Pending {
-    question: Question,
-    way: Way,
-}
-
-/// How a question came, and how its answer goes.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Way {
-    Datagram {
-        client: SocketAddr,
-        /// As the client knows it.
-        server: SocketAddr,
-    },
-    Stream {
-        client: IpAddr,
-        flow: FlowId,
-    },
-}
-
 /// What comes of a question at once.
-enum Outcome {
+pub(super) enum Outcome {
     Answer(Message),
     Silence,
-    Ask(Vec<(usize, Permit)>),
-}
-
-impl Way {
-    fn client(self) -> IpAddr {
-        match self {
-            Self::Datagram { client, .. } => client.ip(),
-            Self::Stream { client, .. } => client,
-        }
-    }
+    /// The lane, and whom to ask.
+    Ask(usize, Vec<(usize, Permit)>),
 }
 
 impl Gateway {
-    /// The next question for the shell to ask.
-    pub fn next_ask(&mut self) -> Option<Ask> {
-        self.questions.asks.pop_front()
-    }
-
-    /// What a resolver answered to a question; `None` if none did.
-    pub fn resolved(&mut self, id: u64, message: Option<Message>, now: Time) {
-        let Some(Pending { question, way }) = self.questions.pending.remove(&id) else {
-            return;
-        };
-        let client = way.client();
-        if let Some(count) = self.questions.of_clients.get_mut(&client) {
-            *count -= 1;
-            if *count == 0 {
-                self.questions.of_clients.remove(&client);
-            }
-        }
-        let message = match message {
-            Some(message) => {
-                self.shared.cache().put(question.key(), &message, now);
-                Some(message)
-            }
-            None => {
-                let stale = self.shared.cache().stale(&question.key(), now);
-                stale.map(|stale| stale.message())
-            }
-        };
-        let message = match message {
-            Some(message) => self.screened(client, &question, message, now),
-            None => question.refuse(ResponseCode::ServFail),
-        };
-        self.give(way, &question, message);
-        if let Way::Stream { flow, .. } = way {
-            self.paid(flow);
-        }
-    }
-
-    /// Whether a packet is a question that is answered here.
-    pub(super) fn is_question(&self, key: &FlowKey) -> bool {
-        let has_ports = matches!(key.protocol, protocol::UDP | protocol::TCP);
-        self.settings.dns.is_some() && key.dport == PORT && has_ports
-    }
-
-    /// Takes the questions of a packet.
-    pub(super) fn ask_by_datagram(
-        &mut self,
-        key: &FlowKey,
-        bytes: &[u8],
-        parsed: &Parsed,
-        offload: &Offload,
-        now: Time,
-    ) {
-        let way = Way::Datagram {
-            client: SocketAddr::new(key.src, key.sport),
-            server: SocketAddr::new(key.dst, key.dport),
-        };
-        let payload = parsed.payload(bytes);
-        let step = match offload.gso_size {
-            0 => payload.len().max(1),
-            size => usize::from(size),
-        };
-        for datagram in payload.chunks(step) {
-            self.ask(way, datagram, now);
-        }
-    }
-
-    /// Takes one question: answers it, or has it asked. True if its answer is still to come.
-    pub(super) fn ask(&mut self, way: Way, bytes: &[u8], now: Time) -> bool {
-        let question = match Question::read(bytes) {
-            Ok(question) => question,
-            Err(refusal) => {
-                if let Some(refusal) = refusal {
-                    self.deliver(way, &refusal);
-                }
-                return false;
-            }
-        };
-        let upstreams = match self.look_up(way.client(), &question, now) {
-            Outcome::Answer(message) => {
-                self.give(way, &question, message);
-                return false;
-            }
-            Outcome::Silence => return false,
-            Outcome::Ask(upstreams) => upstreams,
-        };
-        let questions = &mut self.questions;
-        let count = questions.of_clients.get(&way.client()).copied();
-        let count = count.unwrap_or_default();
-        if count >= UNDER_WAY_OF_ONE || questions.pending.len() >= UNDER_WAY {
-            self.refuse("questions", Some(way.client()), now);
-            let message = question.refuse(ResponseCode::ServFail);
-            self.give(way, &question, message);
-            return false;
-        }
-        questions.of_clients.insert(way.client(), count + 1);
-        questions.next += 1;
-        questions.asks.push_back(Ask {
-            id: questions.next,
-            message: question.to_others(),
-            upstreams,
-        });
-        let id = questions.next;
-        questions.pending.insert(id, Pending { question, way });
-        true
-    }
-
-    fn look_up(&mut self, client: IpAddr, question: &Question, now: Time) -> Outcome {
+    /// What comes of a question.
+    pub(super) fn look_up(&mut self, client: IpAddr, question: &Question, now: Time) -> Outcome {
         let refuse = |code| Outcome::Answer(question.refuse(code));
         if question.name() == CANARY {
             return refuse(ResponseCode::NXDomain);
@@ -249,58 +101,71 @@ impl Gateway {
                 Reply::Drop => Outcome::Silence,
             };
         }
-        let upstreams = self.upstreams(client, question, now);
-        if upstreams.is_empty() {
+        let (lane, mut permitted) = self.permitted(client, question);
+        if permitted.is_empty() {
             self.refuse("resolver", Some(client), now);
             return refuse(ResponseCode::Refused);
         }
-        let cached = self.shared.cache().fresh(&question.key(), now);
-        match cached {
-            Some(cached) => Outcome::Answer(self.screened(client, question, cached.message(), now)),
-            None => Outcome::Ask(upstreams),
+        let cached = self.shared.cache().fresh(&question.key(lane), now);
+        if let Some(cached) = cached {
+            let message = self.screened(client, question, cached.message(), now);
+            return Outcome::Answer(message);
         }
+        permitted.retain(|(place, _)| !self.gives_away(client, *place, question, now));
+        if permitted.is_empty() {
+            self.refuse("resolver", Some(client), now);
+            return refuse(ResponseCode::Refused);
+        }
+        Outcome::Ask(lane, permitted)
     }
 
-    /// The resolvers that this client's question may go to: a question is judged like a flow of the client's own.
-    fn upstreams(
-        &mut self,
-        client: IpAddr,
-        question: &Question,
-        now: Time,
-    ) -> Vec<(usize, Permit)> {
-        let Some(dns) = self.settings.dns.clone() else {
-            return Vec::new();
-        };
-        let fits = |lane: &&Lane| {
+    /// The lane of a question, and its resolvers that this client may ask: a question is judged like a flow of the
+    /// client's own.
+    fn permitted(&self, client: IpAddr, question: &Question) -> (usize, Vec<(usize, Permit)>) {
+        let routes = self.settings.dns.as_ref().map(|dns| &dns.routes[..]);
+        let fits = |(_, lane): &(usize, &Lane)| {
             let domains = &lane.domains;
             (domains.is_empty() || names::is_below(question.name(), domains))
                 && (lane.sources.is_empty() || lane.sources.iter().any(|net| net.contains(&client)))
         };
-        let Some(lane) = dns.routes.iter().find(fits) else {
-            return Vec::new();
+        let mut routes = routes.unwrap_or_default().iter().enumerate();
+        let Some((number, lane)) = routes.find(fits) else {
+            return (0, Vec::new());
         };
-        let mut permitted = Vec::new();
-        for place in &lane.upstreams {
-            let Some(upstream) = dns.upstreams.get(*place) else {
-                continue;
-            };
-            let name = upstream.name.as_deref().unwrap_or(RESOLVER);
-            let subject = self.subject_of(client, upstream.protocol, upstream.address, name);
+        let permit = |place: &usize| {
+            let subject = self.subject_of_asking(client, *place)?;
             let Self { snapshot, .. } = self;
             let decision =
                 subject.with_facts(&snapshot.data, |facts| snapshot.policy.decide(facts));
-            if let Verdict::Pass(permit) = decision.verdict
-                && permit.route() == Route::Direct
-                && (upstream.name.is_some() || !self.gives_away(&subject, question, now))
-            {
-                permitted.push((*place, permit));
+            match decision.verdict {
+                Verdict::Pass(permit) if permit.route() == Route::Direct => Some((*place, permit)),
+                Verdict::Pass(_) | Verdict::Block(_) => None,
             }
-        }
-        permitted
+        };
+        (number, lane.upstreams.iter().filter_map(permit).collect())
+    }
+
+    /// What is known of a flow of a client to one of the upstreams.
+    fn subject_of_asking(&self, client: IpAddr, place: usize) -> Option<Subject> {
+        let upstream = self.settings.dns.as_ref()?.upstreams.get(place)?;
+        let name = upstream.name.as_deref().unwrap_or(RESOLVER);
+        Some(self.subject_of(client, upstream.protocol, upstream.address, name))
+    }
+
+    fn is_encrypted(&self, place: usize) -> bool {
+        let upstreams = self.settings.dns.as_ref().map(|dns| &dns.upstreams);
+        let upstream = upstreams.and_then(|upstreams| upstreams.get(place));
+        upstream.is_some_and(|upstream| upstream.name.is_some())
     }
 
     /// Whether a question in the clear has something in it that must not leave; tells of it.
-    fn gives_away(&mut self, subject: &Subject, question: &Question, now: Time) -> bool {
+    fn gives_away(&mut self, client: IpAddr, place: usize, question: &Question, now: Time) -> bool {
+        if self.is_encrypted(place) {
+            return false;
+        }
+        let Some(subject) = self.subject_of_asking(client, place) else {
+            return true;
+        };
         let snapshot = Arc::clone(&self.snapshot);
         let active = subject.with_facts(&snapshot.data, |facts| snapshot.policy.active(facts));
         if active.is_empty() {
@@ -348,7 +213,7 @@ impl Gateway {
     }
 
     /// What of an answer this client is given, and what is learned from it.
-    fn screened(
+    pub(super) fn screened(
         &mut self,
         client: IpAddr,
         question: &Question,
@@ -403,29 +268,6 @@ impl Gateway {
             mac: self.neighbours.get(&client).copied(),
             opening: crate::policy::Opening::default(),
             wall: self.wall,
-        }
-    }
-
-    fn give(&mut self, way: Way, question: &Question, message: Message) {
-        let by_udp = matches!(way, Way::Datagram { .. });
-        let answer = question
-            .answer(message, by_udp)
-            .or_else(|| question.answer(question.refuse(ResponseCode::ServFail), by_udp));
-        if let Some(answer) = answer {
-            self.deliver(way, &answer);
-        }
-    }
-
-    fn deliver(&mut self, way: Way, answer: &[u8]) {
-        match way {
-            Way::Datagram { client, server } => {
-                let mut packet = vec![0; build::HEADROOM];
-                packet.extend_from_slice(answer);
-                let (start, offload) =
-                    build::udp_in_place(&mut packet, build::HEADROOM, server, client, 0);
-                self.send_built(packet.get_mut(start..).unwrap_or_default(), offload);
-            }
-            Way::Stream { flow, .. } => self.answer_by_stream(flow, answer),
         }
     }
 }

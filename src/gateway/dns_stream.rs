@@ -1,14 +1,14 @@
 //! Questions that come by TCP (RFC 7766): each behind its length.
 
-use super::dns::Way;
 use super::inspection::Inspection;
+use super::questions::Way;
 use super::tcp::{Out, Stream};
 use super::{End, Flow, Gateway, State};
 use crate::flow::{FlowId, FlowKey};
 use crate::packet::{Parsed, Tcp, Transport};
 use crate::stack::Connection;
 use crate::time::Time;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A connection may be silent this long.
@@ -37,9 +37,8 @@ impl Gateway {
             self.answer_reset(parsed, now);
             return None;
         }
-        let destination = SocketAddr::new(key.dst, key.dport);
-        let judged = self.judge(key, destination, None, now);
-        let begun = self.insert_flow(key, destination, judged, now, |gateway, _, _| {
+        let judged = self.judge(key, None, now);
+        let begun = self.insert_flow(key, judged, now, |gateway, _, _| {
             let mut syn = bytes.get(..parsed.len).unwrap_or(bytes).to_vec();
             let connection = gateway
                 .terminator

@@ -63,7 +63,7 @@ pub struct Open {
 pub struct Subject {
     /// Five-tuple as the client sees it.
     pub key: FlowKey,
-    /// Where it really goes: differs from the key's for our own resolver address.
+    /// Where it goes.
     pub destination: SocketAddr,
     /// What the data says about the destination.
     pub address: AddressFacts,

@@ -26,9 +26,9 @@ impl Gateway {
     /// How the client of a flow calls the other end, if only one name fits: what an exit is told that looks names up
     /// itself.
     pub fn sole_name(&self, id: FlowId, now: Time) -> Option<Box<str>> {
-        let (key, flow) = self.flows.get(id)?;
+        let (key, _) = self.flows.get(id)?;
         let known = self.shared.names();
-        let mut names = known.of(key.src, flow.destination.ip(), now);
+        let mut names = known.of(key.src, key.dst, now);
         let name = names.next()?;
         names.next().is_none().then(|| name.name.clone())
     }

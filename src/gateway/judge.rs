@@ -40,14 +40,9 @@ impl Judged {
 }
 
 impl Gateway {
-    /// Judges a flow of `key` that really goes to `destination`.
-    pub(super) fn judge(
-        &self,
-        key: &FlowKey,
-        destination: SocketAddr,
-        claims: Option<&Claims>,
-        now: Time,
-    ) -> Judged {
+    /// Judges a flow.
+    pub(super) fn judge(&self, key: &FlowKey, claims: Option<&Claims>, now: Time) -> Judged {
+        let destination = SocketAddr::new(key.dst, key.dport);
         let Self {
             snapshot,
             shared,
@@ -115,14 +110,14 @@ impl Gateway {
         let Some((key, flow)) = self.flows.get(id) else {
             return;
         };
-        let (key, destination) = (*key, flow.destination);
+        let key = *key;
         let was_blocked = matches!(flow.state, State::Blocked(_));
         if flow.is_undecided() || flow.is_questioner() {
             // What decides on it is asked when it has shown what it wants.
             return;
         }
         let (cause, keeps_exits) = (flow.cause, self.keeps_exits(flow, before));
-        let judged = self.judge(&key, destination, flow.claims.as_deref(), now);
+        let judged = self.judge(&key, flow.claims.as_deref(), now);
         let same =
             same_verdict(cause, judged.cause) && (keeps_exits || matches!(cause, Cause::Scope(_)));
         match self.flows.get_mut(id) {
@@ -153,7 +148,7 @@ impl Gateway {
         let Some((key, flow)) = self.flows.remove(id) else {
             return;
         };
-        self.shared.names().release(key.src, flow.destination.ip());
+        self.shared.names().release(key.src, key.dst);
         if let State::Datagrams { mapping, .. } = flow.state {
             self.unmap(mapping, &key);
         }
@@ -249,9 +244,11 @@ impl Gateway {
         let Some((_, flow)) = self.flows.get_mut(id) else {
             return;
         };
-        let longest = match &flow.state {
-            State::Stream(stream) if stream.has_memory() => super::REST,
-            _ => super::LONGEST_TIMER,
+        let has_memory = matches!(&flow.state, State::Stream(stream) if stream.has_memory());
+        let longest = if has_memory {
+            super::REST
+        } else {
+            super::LONGEST_TIMER
         };
         let at = at.min(self.wheel.now() + longest);
         if flow.timer.is_none_or(|timer| at < timer) {
@@ -278,8 +275,8 @@ impl Gateway {
         if let Some((key, flow)) = self.flows.get(id)
             && flow.is_undecided()
         {
-            let (key, destination) = (*key, flow.destination);
-            let judged = self.judge(&key, destination, flow.claims.as_deref(), now);
+            let key = *key;
+            let judged = self.judge(&key, flow.claims.as_deref(), now);
             self.opened(id, &key, judged, now);
         }
     }

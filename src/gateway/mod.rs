@@ -16,6 +16,7 @@ mod news;
 mod opening;
 mod pass;
 mod payload;
+mod questions;
 mod tcp;
 mod udp;
 
@@ -39,7 +40,7 @@ use crate::sanitize::{Finding, Memory, Sanitizer};
 use crate::stack::{Outbox, Rings, Shape, Terminator};
 use crate::time::Time;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,8 +83,6 @@ pub struct Settings {
     pub shape: Shape,
     /// Our own addresses on the link.
     pub own: Vec<IpAddr>,
-    /// Port 53 of our own addresses is this resolver; of no account where questions are answered here.
-    pub resolver: Option<SocketAddr>,
     /// Port 53 of any address is answered here.
     pub dns: Option<Dns>,
     /// What is written back to the link is forwarded by the kernel: allowed flows may pass packet by packet.
@@ -276,7 +275,7 @@ pub struct Gateway {
     /// Packets that were held back and go on, with what the link said of them.
     released: VecDeque<(Offload, Vec<u8>)>,
     /// Questions of clients to resolvers.
-    questions: dns::Questions,
+    questions: questions::Questions,
     /// So many of the news were looked at.
     heeded: u64,
     events: VecDeque<Event>,
@@ -297,8 +296,6 @@ struct Flow {
     serial: u64,
     opened: Time,
     used: Time,
-    /// What it was judged as: differs from the key's destination for our own resolver address.
-    destination: SocketAddr,
     cause: Cause,
     /// By which way it goes now; with the member in place of a group.
     permit: Option<Permit>,
@@ -365,7 +362,7 @@ impl Gateway {
             dirty: Vec::new(),
             closing: VecDeque::new(),
             released: VecDeque::new(),
-            questions: dns::Questions::default(),
+            questions: questions::Questions::default(),
             heeded: shared_news,
             events: VecDeque::new(),
             lost_events: 0,
@@ -464,12 +461,16 @@ impl Gateway {
 
     /// When [`tick`](Self::tick) wants to be called; `None` if nothing waits.
     pub fn deadline(&self) -> Option<Time> {
-        self.wheel.next()
+        [self.wheel.next(), self.next_overdue()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Time) {
         self.heed_news(now);
+        self.answer_overdue(now);
         let mut due = Vec::new();
         self.wheel.advance(now, &mut due);
         for flow in due {
@@ -607,22 +608,14 @@ impl Gateway {
         if self.is_question(key) {
             return self.open_questions(key, bytes, parsed, now);
         }
-        let mut destination = SocketAddr::new(key.dst, key.dport);
         if self.settings.own.contains(&key.dst) {
-            match self.settings.resolver {
-                Some(resolver) if key.dport == 53 && key.protocol != protocol::ICMP => {
-                    destination = resolver
-                }
-                _ => {
-                    self.answer_for_ourselves(bytes, parsed, now);
-                    return None;
-                }
-            }
+            self.answer_for_ourselves(bytes, parsed, now);
+            return None;
         }
-        let judged = self.judge(key, destination, None, now);
+        let judged = self.judge(key, None, now);
         let waits = opening::waits(judged.cause, key);
         let permit = judged.permit().ok();
-        let passes = !waits && self.passes(key, destination, permit, judged.active);
+        let passes = !waits && self.passes(key, permit, judged.active);
         if let Transport::Tcp(tcp) = parsed.transport
             && tcp.flags & (Tcp::SYN | Tcp::ACK | Tcp::FIN) != Tcp::SYN
             && !passes
@@ -631,22 +624,15 @@ impl Gateway {
             self.answer_reset(parsed, now);
             return None;
         }
-        let begun =
-            self.insert_flow(
-                key,
-                destination,
-                judged,
-                now,
-                |gateway, id, permit| match permit {
-                    _ if waits => gateway.wait(key, bytes, parsed, now),
-                    Err(reply) => Ok(State::Blocked(reply)),
-                    Ok(_) if passes => Ok(State::Passed(Box::default())),
-                    Ok(permit) if parsed.protocol == protocol::TCP => {
-                        gateway.dial(id, permit, bytes, parsed)
-                    }
-                    Ok(permit) => gateway.map(id, permit),
-                },
-            );
+        let begun = self.insert_flow(key, judged, now, |gateway, id, permit| match permit {
+            _ if waits => gateway.wait(key, bytes, parsed, now),
+            Err(reply) => Ok(State::Blocked(reply)),
+            Ok(_) if passes => Ok(State::Passed(Box::default())),
+            Ok(permit) if parsed.protocol == protocol::TCP => {
+                gateway.dial(id, permit, bytes, parsed)
+            }
+            Ok(permit) => gateway.map(id, permit),
+        });
         match begun {
             Ok(id) => {
                 if let (Transport::Tcp(tcp), Some((_, flow))) =
@@ -683,7 +669,6 @@ impl Gateway {
     fn insert_flow(
         &mut self,
         key: &FlowKey,
-        destination: SocketAddr,
         judged: Judged,
         now: Time,
         begin: impl FnOnce(&mut Self, FlowId, Result<Permit, Reply>) -> Result<State, &'static str>,
@@ -694,7 +679,6 @@ impl Gateway {
             serial: self.serial,
             opened: now,
             used: now,
-            destination,
             cause: judged.cause,
             permit: permit.ok(),
             active: judged.active,
@@ -722,7 +706,7 @@ impl Gateway {
                 return Err(bound);
             }
         }
-        self.shared.names().hold(key.src, destination.ip(), now);
+        self.shared.names().hold(key.src, key.dst, now);
         match self.waits_until(id) {
             Some(until) => self.schedule(id, until),
             None if matches!(self.flows.get(id), Some((_, flow)) if flow.is_questioner()) => {}

@@ -61,17 +61,16 @@ impl Gateway {
         }
         let pairs = self.shared.news().since(self.heeded);
         self.heeded = next;
-        let concerned = |gateway: &Self, id: FlowId| {
-            let (key, flow) = gateway.flows.get(id)?;
-            let pair = (key.src, flow.destination.ip());
-            let is_meant = pairs.as_ref().is_none_or(|pairs| pairs.contains(&pair));
-            is_meant.then_some(())
+        let concerned: Vec<FlowId> = match pairs {
+            Some(pairs) => pairs
+                .into_iter()
+                .flat_map(|(client, address)| self.flows.between(client, address))
+                .collect(),
+            // Which of them, is not known any more.
+            None => self.flows.ids().collect(),
         };
-        let flows: Vec<FlowId> = self.flows.ids().collect();
-        for id in flows {
-            if concerned(self, id).is_some() {
-                self.rejudge_by_name(id, now);
-            }
+        for id in concerned {
+            self.rejudge_by_name(id, now);
         }
     }
 
@@ -82,9 +81,9 @@ impl Gateway {
         if flow.is_undecided() || flow.is_questioner() || matches!(flow.cause, Cause::Scope(_)) {
             return;
         }
-        let (key, destination, before) = (*key, flow.destination, flow.cause);
+        let (key, before) = (*key, flow.cause);
         let was_blocked = matches!(flow.state, State::Blocked(_));
-        let judged = self.judge(&key, destination, flow.claims.as_deref(), now);
+        let judged = self.judge(&key, flow.claims.as_deref(), now);
         if super::judge::same_verdict(before, judged.cause) {
             return;
         }

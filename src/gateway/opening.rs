@@ -2,6 +2,7 @@
 //! Flows that were let go are read on: what they show later can only stop them.
 
 use super::inspection::Inspection;
+use super::judge::Judged;
 use super::tcp::{Out, Stream};
 use super::{Cause, End, Event, Flow, Gateway, Open, Order, State};
 use crate::flow::{FlowId, FlowKey};
@@ -21,6 +22,8 @@ const SERVER_FIRST: [u16; 11] = [21, 22, 23, 25, 110, 119, 143, 587, 2525, 3306,
 const HELD_PACKETS: usize = 8;
 /// … and bytes of them.
 const HELD_BYTES: usize = names::LONGEST_OPENING;
+/// Datagrams that are read for a name when it was waited for in vain.
+const READ: u32 = 32;
 /// Names kept of one flow; the oldest goes first.
 const NAMES: usize = 8;
 
@@ -39,6 +42,8 @@ pub(super) struct Held {
     reader: names::Datagrams,
     packets: Vec<(Offload, Vec<u8>)>,
     until: Time,
+    /// How many datagrams were read.
+    read: u32,
 }
 
 impl Claims {
@@ -83,6 +88,7 @@ impl Held {
             reader: names::Datagrams::default(),
             packets: Vec::new(),
             until: now + WAIT,
+            read: 0,
         }
     }
 
@@ -187,6 +193,7 @@ impl Gateway {
         };
         let mut outcome = Outcome::Wait;
         for datagram in payload.chunks(step) {
+            held.read += 1;
             outcome = held.reader.read(datagram);
             if outcome != Outcome::Wait {
                 break;
@@ -203,11 +210,7 @@ impl Gateway {
             return false;
         }
         let at_once = held.packets.is_empty();
-        let shown = match outcome {
-            Outcome::Shown(shown) => vec![shown],
-            Outcome::Wait | Outcome::Unreadable => Vec::new(),
-        };
-        let goes = self.settle_datagrams(id, shown, now);
+        let goes = self.settle_datagrams(id, outcome, now);
         if !goes && at_once && self.flows.get(id).is_none() {
             self.answer_blocked(Reply::Reject, bytes, parsed, now);
         }
@@ -222,7 +225,7 @@ impl Gateway {
                     self.decide_opening(id, Vec::new(), now)
                 }
                 Some(_) => {
-                    self.settle_datagrams(id, Vec::new(), now);
+                    self.settle_datagrams(id, Outcome::Wait, now);
                 }
                 None => {}
             }
@@ -231,8 +234,9 @@ impl Gateway {
         let Some((_, flow)) = self.flows.get(id) else {
             return;
         };
-        if flow.held.as_ref().is_some_and(|held| now >= held.until) {
-            self.settle_datagrams(id, Vec::new(), now);
+        let waits = |held: &Held| !held.packets.is_empty() && now >= held.until;
+        if flow.held.as_deref().is_some_and(waits) {
+            self.settle_datagrams(id, Outcome::Wait, now);
         }
     }
 
@@ -241,11 +245,11 @@ impl Gateway {
         let Some((key, flow)) = self.flows.get_mut(id) else {
             return false;
         };
-        let (key, destination, before) = (*key, flow.destination, flow.cause);
+        let (key, before) = (*key, flow.cause);
         let claims = flow.claims.get_or_insert_default();
         shown.into_iter().for_each(|one| claims.add(one));
-        let claims = claims.clone();
-        let judged = self.judge(&key, destination, Some(&claims), now);
+        let claims = (**claims).clone();
+        let judged = self.judge(&key, Some(&claims), now);
         let same = super::judge::same_verdict(before, judged.cause);
         let contradicts = judged.contradicts_answers();
         if let Some((_, flow)) = self.flows.get_mut(id) {
@@ -259,7 +263,7 @@ impl Gateway {
                     flow: flow.serial,
                     at: now,
                     exit: judged.permit().ok().and_then(Permit::exit),
-                    subject: judged.subject,
+                    subject: judged.subject.clone(),
                     cause: judged.cause,
                     snapshot: std::sync::Arc::clone(&self.snapshot),
                 };
@@ -268,8 +272,22 @@ impl Gateway {
         }
         if !same {
             self.end(id, End::Shown, now);
+            self.keep_out(&key, judged, claims, now);
         }
         same
+    }
+
+    /// Blocks what a flow still sends that ended by what it has shown: begun anew in the middle, it would show nothing.
+    fn keep_out(&mut self, key: &FlowKey, judged: Judged, claims: Claims, now: Time) {
+        let Err(reply) = judged.permit() else {
+            return;
+        };
+        let kept = self.insert_flow(key, judged, now, |_, _, _| Ok(State::Blocked(reply)));
+        if let Ok(id) = kept
+            && let Some((_, flow)) = self.flows.get_mut(id)
+        {
+            flow.claims = Some(Box::new(claims));
+        }
     }
 
     /// Decides on a connection that waited, with what it has shown.
@@ -304,13 +322,24 @@ impl Gateway {
     }
 
     /// Decides on a flow of datagrams by what its first ones have shown, and has those that were held go on; false if it
-    /// goes nowhere.
-    fn settle_datagrams(&mut self, id: FlowId, shown: Vec<Shown>, now: Time) -> bool {
+    /// goes nowhere. What was waited for in vain is read on: it may still end the flow.
+    fn settle_datagrams(&mut self, id: FlowId, outcome: Outcome, now: Time) -> bool {
         let Some((_, flow)) = self.flows.get_mut(id) else {
             return false;
         };
-        flow.sniffs = false;
-        let held = flow.held.take().map_or_else(Vec::new, |held| held.packets);
+        let packets = |held: &mut Box<Held>| std::mem::take(&mut held.packets);
+        let held = flow.held.as_mut().map_or_else(Vec::new, packets);
+        let reads_on = flow.held.as_ref().is_some_and(|held| held.read < READ);
+        let shown = match outcome {
+            Outcome::Wait if reads_on => Vec::new(),
+            outcome @ (Outcome::Wait | Outcome::Shown(_) | Outcome::Unreadable) => {
+                (flow.sniffs, flow.held) = (false, None);
+                match outcome {
+                    Outcome::Shown(shown) => vec![shown],
+                    Outcome::Wait | Outcome::Unreadable => Vec::new(),
+                }
+            }
+        };
         let count = u64::try_from(held.len()).unwrap_or(0);
         let goes = if matches!(flow.state, State::Waiting) {
             match self.decide(id, shown, now) {
@@ -338,11 +367,9 @@ impl Gateway {
         let Some((key, flow)) = self.flows.get(id) else {
             return false;
         };
-        let (key, destination, permit) = (*key, flow.destination, flow.permit);
+        let (key, permit) = (*key, flow.permit);
         let begun = match permit {
-            _ if self.passes(&key, destination, permit, flow.active) => {
-                Ok(State::Passed(Box::default()))
-            }
+            _ if self.passes(&key, permit, flow.active) => Ok(State::Passed(Box::default())),
             Some(permit) => self.map(id, permit),
             None => Ok(State::Blocked(Reply::Reject)),
         };
@@ -369,10 +396,10 @@ impl Gateway {
         now: Time,
     ) -> Option<Result<Permit, Reply>> {
         let (key, flow) = self.flows.get_mut(id)?;
-        let (key, destination) = (*key, flow.destination);
+        let key = *key;
         let mut claims = flow.claims.take().unwrap_or_default();
         shown.into_iter().for_each(|one| claims.add(one));
-        let judged = self.judge(&key, destination, Some(&claims), now);
+        let judged = self.judge(&key, Some(&claims), now);
         let permit = judged.permit();
         let contradicts = judged.contradicts_answers();
         claims.told = contradicts;

@@ -59,6 +59,8 @@ struct Reading {
     /// Segments of a message that is not complete, and since when.
     held: Vec<(Offload, Vec<u8>)>,
     since: Time,
+    /// Since when an opening or a head of a request is not complete: it is waited for once, not for each of its pieces.
+    unnamed: Option<Time>,
 }
 
 /// Where a segment lies against what was read.
@@ -75,15 +77,8 @@ impl Gateway {
     /// Whether a judged flow is one that passes: permitted to go directly, and nothing in it for us to answer or learn.
     /// A connection whose bytes may have to be rewritten does not: what the client sends again would have to be
     /// rewritten again.
-    pub(super) fn passes(
-        &self,
-        key: &FlowKey,
-        destination: SocketAddr,
-        permit: Option<Permit>,
-        active: Active,
-    ) -> bool {
+    pub(super) fn passes(&self, key: &FlowKey, permit: Option<Permit>, active: Active) -> bool {
         self.settings.forward
-            && destination == SocketAddr::new(key.dst, key.dport)
             && key.dport != 53
             && !(key.protocol == protocol::TCP && self.snapshot.policy.redacts(active))
             && permit.is_some_and(|permit| permit.route() == Route::Direct)
@@ -338,7 +333,7 @@ impl Gateway {
         if is_searched {
             sanitizer.stream(&mut reading.stream, fresh, &mut self.found);
         }
-        let pending = reading.stream.pending() > 0 || reading.names.pending() > 0;
+        let pending = reading.stream.pending() > 0 || reading.waits_for_name(now);
         pass.done = (!is_searched || sanitizer.is_done(&reading.stream))
             && (!flow.sniffs || reading.names.is_done());
         let at = parsed.len - fresh.len();
@@ -492,6 +487,15 @@ impl Pass {
 }
 
 impl Reading {
+    /// Whether the end of what was read is held back for the name that it may show.
+    fn waits_for_name(&mut self, now: Time) -> bool {
+        if self.names.pending() == 0 {
+            self.unnamed = None;
+            return false;
+        }
+        now.since(*self.unnamed.get_or_insert(now)) < HOLD
+    }
+
     /// Where a segment of `len` bytes from `begin` lies against what was read. Sequence numbers wrap (RFC 9293, section
     /// 3.4).
     fn place(&self, begin: u32, len: usize) -> Place {

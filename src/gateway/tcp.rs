@@ -332,9 +332,13 @@ impl Gateway {
                     &mut self.outbox,
                     now,
                 );
+                let out = stream.out;
                 self.touch(id);
-                self.read_opening(id, now);
-                self.read_questions(id, now);
+                match out {
+                    Out::Undecided(_) => self.read_opening(id, now),
+                    Out::Here => self.read_questions(id, now),
+                    Out::Dialing(_) | Out::Connected => {}
+                }
             }
             State::Dialing(syn) => {
                 if tcp.flags & Tcp::RST != 0 {

@@ -59,7 +59,7 @@ impl Gateway {
     ) -> Option<usize> {
         let (mapped, _) = self.mappings.get(mapping.0)?;
         let mapped = *mapped;
-        let key = self.key_of_remote(&mapped, from);
+        let key = Self::key_of_remote(&mapped, from);
         let id = match self.flows.find(&key) {
             Some(id) => id,
             None => self.open_from_outside(mapping, &key, from, now)?,
@@ -104,7 +104,7 @@ impl Gateway {
         let Some((mapped, _)) = self.mappings.get(mapping.0) else {
             return;
         };
-        let key = self.key_of_remote(mapped, to);
+        let key = Self::key_of_remote(mapped, to);
         let known = self.flows.find(&key).is_some();
         let from = offender.or_else(|| self.own_address(key.src));
         let (true, Some(from)) = (known && key.protocol == protocol::UDP, from) else {
@@ -220,27 +220,17 @@ impl Gateway {
         }
     }
 
-    fn key_of_remote(&self, mapped: &FlowKey, remote: SocketAddr) -> FlowKey {
+    fn key_of_remote(mapped: &FlowKey, remote: SocketAddr) -> FlowKey {
         let dport = if mapped.protocol == protocol::UDP {
             remote.port()
         } else {
             0
         };
-        let key = FlowKey {
+        FlowKey {
             dst: remote.ip(),
             dport,
             ..*mapped
-        };
-        // Our resolver's answers come from the address under which the client knows it.
-        if self.settings.resolver == Some(remote)
-            && let Some(own) = self.own_address(mapped.src)
-        {
-            let shown = FlowKey { dst: own, ..key };
-            if self.flows.find(&shown).is_some() {
-                return shown;
-            }
         }
-        key
     }
 
     /// Another port of a remote that the client talks to has sent something: a new remote, judged like any other.
@@ -260,16 +250,14 @@ impl Gateway {
         {
             return None;
         }
-        let (mapped, judged) = (*mapped, self.judge(key, from, None, now));
+        let (mapped, judged) = (*mapped, self.judge(key, None, now));
         // Neither what is forbidden nor what would be answered by another way.
         let permit = judged.permit().ok()?;
         if mapping_key(key, permit) != mapped {
             return None;
         }
-        self.insert_flow(key, from, judged, now, |gateway, id, _| {
-            gateway.map(id, permit)
-        })
-        .ok()
+        self.insert_flow(key, judged, now, |gateway, id, _| gateway.map(id, permit))
+            .ok()
     }
 }
 
@@ -387,7 +375,7 @@ impl Gateway {
         let context = Context {
             client: key.src,
             sport: key.sport,
-            remote: flow.destination,
+            remote: SocketAddr::new(key.dst, key.dport),
             index: u32::try_from(flow.sent.packets + flow.withheld).unwrap_or(u32::MAX),
             now,
             blocked: matches!(flow.state, State::Blocked(_)),

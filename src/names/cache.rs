@@ -15,6 +15,8 @@ const LONGEST: u32 = 86_400;
 const LONGEST_NOTHING: u32 = 3600;
 /// An answer may be given this long after its time while no resolver can be reached (RFC 8767, section 5).
 const STALE: Duration = Duration::from_secs(86_400);
+/// Resolvers that did not answer are not asked again the same before so long.
+const RECHECK: Duration = Duration::from_secs(30);
 /// The TTL of such an answer, seconds.
 const STALE_TTL: u32 = 30;
 
@@ -31,6 +33,8 @@ struct Entry {
     message: Arc<Message>,
     at: Time,
     until: Time,
+    /// Its time is over and no resolver answered: it is given without asking until then.
+    recheck: Time,
     used: bool,
 }
 
@@ -70,13 +74,14 @@ impl Cache {
         }
     }
 
-    /// The answer to a question while it holds.
+    /// The answer to a question while it holds, or while it is of no use to ask again.
     pub fn fresh(&mut self, key: &Key, now: Time) -> Option<Cached> {
         let entry = self.entries.get_mut(key)?;
         entry.used = true;
-        (now < entry.until).then(|| Cached {
+        let age = u32::try_from(now.since(entry.at).as_secs()).unwrap_or(u32::MAX);
+        (now < entry.until.max(entry.recheck)).then(|| Cached {
             message: Arc::clone(&entry.message),
-            age: Some(u32::try_from(now.since(entry.at).as_secs()).unwrap_or(u32::MAX)),
+            age: (now < entry.until).then_some(age),
         })
     }
 
@@ -87,6 +92,13 @@ impl Cache {
             message: Arc::clone(&entry.message),
             age: None,
         })
+    }
+
+    /// No resolver answered a question in time.
+    pub fn failed(&mut self, key: &Key, now: Time) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.recheck = (now + RECHECK).min(entry.until + STALE);
+        }
     }
 
     /// Keeps an answer as long as it says, if that is any time at all.
@@ -104,6 +116,7 @@ impl Cache {
             message: Arc::new(message.clone()),
             at: now,
             until: now + Duration::from_secs(ttl.into()),
+            recheck: now,
             used: false,
         };
         self.entries.insert(key, entry);
@@ -163,7 +176,7 @@ mod tests {
         let mut message = Message::query();
         let name = Name::from_ascii(name).unwrap();
         message.add_query(Query::query(name, RecordType::A));
-        Question::read(&message.to_vec().unwrap()).unwrap().key()
+        Question::read(&message.to_vec().unwrap()).unwrap().key(0)
     }
 
     fn answer(ttl: u32) -> Message {
@@ -186,6 +199,12 @@ mod tests {
         assert_eq!(left(cache.stale(&key("a.example."), at(90_000))), None);
         cache.put(key("b.example."), &answer(0), now);
         assert!(cache.stale(&key("b.example."), now).is_none());
+        // While no resolver answers, it is not asked each time.
+        cache.failed(&key("a.example."), at(600));
+        assert_eq!(left(cache.fresh(&key("a.example."), at(629))), Some(30));
+        assert_eq!(left(cache.fresh(&key("a.example."), at(630))), None);
+        cache.failed(&key("a.example."), at(86_450));
+        assert_eq!(left(cache.fresh(&key("a.example."), at(86_470))), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::payload::hello::ClientHello;
 use std::borrow::Cow;
 
 /// Record and handshake types (RFC 8446, section 5.1 and appendix B.3).
-const HANDSHAKE: u8 = 22;
+pub(super) const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 /// A plain record is no longer than this.
 const LONGEST_RECORD: usize = 1 << 14;

@@ -31,6 +31,7 @@ pub struct Key {
     class: DNSClass,
     signatures: bool,
     checking_disabled: bool,
+    lane: usize,
 }
 
 impl Question {
@@ -74,14 +75,15 @@ impl Question {
         &self.name
     }
 
-    /// What it has in common with the same question of others.
-    pub fn key(&self) -> Key {
+    /// What it has in common with the same question of others. `lane` tells resolvers apart that may answer otherwise.
+    pub fn key(&self, lane: usize) -> Key {
         Key {
             name: self.name.clone(),
             kind: self.query.query_type(),
             class: self.query.query_class(),
             signatures: self.edns.is_some_and(|(_, signatures)| signatures),
             checking_disabled: self.checking_disabled,
+            lane,
         }
     }
 

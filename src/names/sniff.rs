@@ -1,5 +1,6 @@
 //! Reading the first bytes of a flow for whom it asks for, as they come and however they are cut.
 
+use super::opening::HANDSHAKE;
 use super::request::{Begins, Body, Head, begins, chunk};
 use super::shown::{Protocol, Shown};
 use super::{LONGEST_OPENING, opening};
@@ -81,24 +82,38 @@ impl Stream {
                 self.finish();
             }
         }
-        if self.stage == Stage::Done {
+        if self.kept.is_empty() || self.stage == Stage::Done {
+            // A connection at rest keeps nothing.
             self.kept = Vec::new();
         }
     }
 
     /// Nothing is shown yet, and more bytes will tell.
     pub fn is_waiting(&self) -> bool {
-        !self.settled
+        !self.settled && !self.is_unlikely()
     }
 
-    /// Bytes at the end of what was read that belong to a message that is not complete.
+    /// Bytes at the end of what was read that belong to a message that is not complete, and may show a name.
     pub fn pending(&self) -> usize {
-        self.kept.len()
+        if self.is_unlikely() {
+            0
+        } else {
+            self.kept.len()
+        }
     }
 
     /// Nothing more will be shown.
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done
+    }
+
+    /// The bytes so far would begin a request of a method that nobody registered. They are read on, as some servers take
+    /// any, but not waited for: most of what begins so is no request at all.
+    fn is_unlikely(&self) -> bool {
+        self.stage == Stage::Opening && self.kept.first() != Some(&HANDSHAKE) && {
+            let method = self.kept.split(|byte| *byte == b' ').next();
+            method.is_some_and(|method| method.iter().any(u8::is_ascii_lowercase))
+        }
     }
 
     fn finish(&mut self) {
@@ -155,7 +170,7 @@ enum Open {
 }
 
 fn open(stream: &[u8]) -> Open {
-    if stream.first() == Some(&22) {
+    if stream.first() == Some(&HANDSHAKE) {
         return match opening::records(stream) {
             Outcome::Wait => Open::Wait,
             outcome @ (Outcome::Shown(_) | Outcome::Unreadable) => Open::Shows(outcome),

@@ -273,7 +273,6 @@ impl Plan {
                 memory: self.memory / count,
             },
             own: self.own.clone(),
-            resolver: None,
             dns: self.dns.as_ref().map(|(dns, _)| dns.clone()),
             forward: self.forward,
             kernel,

@@ -17,17 +17,19 @@
     reason = "a tool of the project's own measurements"
 )]
 
-#[path = "measure.rs"]
+#[allow(dead_code, reason = "each tool of the lab uses a part of it")]
+mod bed;
 mod measure;
 
 use anyhow::{Context, Result, bail, ensure};
+use bed::{Running, cordon, gate};
 use cordon::kernel::namespace::lab::{Host, Lab};
 use cordon::kernel::netlink::Netlink;
-use measure::{Running, Value, built, cordon, measure, median, start};
+use measure::{Value, built, measure, median, start};
 use nix::mount::{MsFlags, mount};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -203,25 +205,7 @@ impl Net {
             _ => String::new(),
         };
         secret(&file("cordon.toml"), &(config + &profile))?;
-        self.gate(&file("cordon.toml"))
-    }
-
-    fn gate(&self, config: &Path) -> Result<Running> {
-        let mut child = self.router.run(|| {
-            let mut command = Command::new(cordon()?);
-            command.args(["run", "--config"]).arg(config);
-            Ok(command.stderr(Stdio::piped()).spawn()?)
-        })?;
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-        for line in said.by_ref() {
-            let line = line?;
-            if line.contains("the gate is closed") {
-                thread::spawn(move || said.for_each(drop));
-                return Ok(Running(child));
-            }
-            eprintln!("{line}");
-        }
-        bail!("cordon ended before it began");
+        gate(&self.router, &file("cordon.toml"))
     }
 }
 

@@ -82,7 +82,6 @@ fn gateway_with(dns: Option<Dns>) -> Gateway {
         shard: 0,
         shape,
         own,
-        resolver: None,
         dns,
         forward: false,
         kernel: false,

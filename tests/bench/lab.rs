@@ -17,17 +17,17 @@
     reason = "a tool of the project's own measurements"
 )]
 
-#[path = "measure.rs"]
+mod bed;
 mod measure;
 
 use anyhow::{Context, Result, bail};
+use bed::{Running, gate, proc_of};
 use cordon::kernel::namespace::lab::{Host, Lab};
-use measure::{Running, Value, built, cordon, measure, median, start};
+use measure::{Value, built, measure, median, start};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -53,7 +53,7 @@ fn main() -> Result<()> {
     let Some(lab) = Lab::here() else {
         let own = env::current_exe()?;
         let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-        let code = Lab::run(&cordon()?, own.as_os_str(), &arguments)?;
+        let code = Lab::run(&bed::cordon()?, own.as_os_str(), &arguments)?;
         std::process::exit(code.into());
     };
     let options = Options::read(env::args().skip(1))?;
@@ -236,19 +236,7 @@ impl Net {
         let text =
             format!("policy = {policy:?}\n[link]\ninside = [\"lan\"]\npath = {path:?}\n{shards}");
         fs::write(&config, text)?;
-        let mut child = self.router.run(|| {
-            let mut command = Command::new(cordon()?);
-            command.args(["run", "--config"]).arg(&config);
-            Ok(command.stderr(Stdio::piped()).spawn()?)
-        })?;
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-        for line in said.by_ref() {
-            if line?.contains("the gate is closed") {
-                thread::spawn(move || said.for_each(drop));
-                return Ok(Some(Running(child)));
-            }
-        }
-        bail!("cordon ended before it began");
+        Ok(Some(gate(&self.router, &config)?))
     }
 
     fn load(&self, words: &[&str]) -> Result<(String, Running)> {
@@ -256,24 +244,14 @@ impl Net {
     }
 }
 
-/// Bytes of memory that are the process's alone (proc(5), `RssAnon`). `/proc` has the numbers of the outer processes; the
-/// lab's own are at the end of `NSpid`.
-fn memory(running: &Running) -> Result<f64> {
-    let id = format!("\t{}", running.0.id());
-    for entry in fs::read_dir("/proc")? {
-        let Ok(status) = fs::read_to_string(entry?.path().join("status")) else {
-            continue;
-        };
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-        let is_it = field("NSpid:").is_some_and(|ids| ids.ends_with(&id));
-        if let Some(anon) =
-            field("RssAnon:").filter(|_| is_it && status.starts_with("Name:\tcordon"))
-        {
-            let kib: f64 = anon.trim().trim_end_matches(" kB").parse()?;
-            return Ok(kib * 1024.0);
-        }
-    }
-    bail!("the gate has ended");
+/// Bytes of memory that are the gate's alone (proc(5), `RssAnon`).
+fn memory(gate: &Running) -> Result<f64> {
+    let status = fs::read_to_string(proc_of(gate)?.join("status"))?;
+    let anon = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = anon.and_then(|anon| anon.trim().strip_suffix(" kB"));
+    Ok(kib.context("no RssAnon")?.parse::<f64>()? * 1024.0)
 }
 
 /// A table: each test's median, its ratio to the plain kernel's, and seconds of all processors a gigabyte.

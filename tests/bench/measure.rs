@@ -1,10 +1,11 @@
 //! What the labs measure with: loads on hosts, the processors' time, medians.
 
-use anyhow::{Context, Result, ensure};
+use crate::bed::Running;
+use anyhow::{Result, ensure};
 use cordon::kernel::namespace::lab::Host;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::{env, fs};
 
 /// What a test of a path gave.
@@ -23,28 +24,6 @@ pub(crate) fn built(name: &str) -> Result<PathBuf> {
     let path = own.with_file_name(name);
     ensure!(path.exists(), "{} is not built", path.display());
     Ok(path)
-}
-
-pub(crate) fn cordon() -> Result<PathBuf> {
-    let own = env::current_exe()?;
-    let directory = own
-        .parent()
-        .and_then(Path::parent)
-        .context("no directory")?;
-    let path = directory.join("cordon");
-    ensure!(path.exists(), "{} is not built", path.display());
-    Ok(path)
-}
-
-/// A process that ends with this value.
-pub(crate) struct Running(pub(crate) Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let id = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.0.wait();
-    }
 }
 
 impl Value {

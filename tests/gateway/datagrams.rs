@@ -1,6 +1,6 @@
 //! UDP and echo: one socket a client port, every remote judged, answers only from remotes that were asked.
 
-use crate::world::{OWN, RESOLVER, World, socket, udp};
+use crate::world::{OWN, World, socket, udp};
 use cordon::gateway::{Answer, End, Event, Fate, MappingId, Order};
 use cordon::packet::build::{self, Unreachable};
 use cordon::packet::{Gso, Offload, Transport, offload};
@@ -120,17 +120,6 @@ fn an_unanswered_flow_lives_thirty_seconds() {
     assert_eq!(world.gateway.len(), 1);
     world.wait(Duration::from_secs(2));
     assert!(world.gateway.is_empty());
-}
-
-#[test]
-fn our_resolver_address_is_the_real_resolver_and_answers_under_its_name() {
-    let mut world = World::new(ALLOW, &[]);
-    let shown = format!("{}:53", OWN[0]);
-    let (permit, _) = world.datagram(CLIENT, &shown, b"query").unwrap();
-    assert_eq!(permit.destination(), socket(RESOLVER));
-    let mapping = mapping(&mut world, CLIENT, &shown);
-    let packet = reply(&mut world, mapping, RESOLVER, b"answer").unwrap();
-    assert_eq!(packet, udp(&shown, CLIENT, b"answer"));
 }
 
 #[test]

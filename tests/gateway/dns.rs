@@ -377,3 +377,70 @@ fn ask_beside_flows(world: &mut World, text: &str) -> Ask {
     world.packet(&udp(CLIENT, SERVER, &query(text)));
     world.gateway.next_ask().unwrap()
 }
+
+#[test]
+fn a_resolver_that_takes_long_is_not_waited_for_where_an_old_answer_is_there() {
+    let mut world = World::answering(ALLOW, dns());
+    let asked = ask(&mut world, "a.example.").unwrap();
+    let answer = |address: &str| Some(response("a.example.", &[address]));
+    world
+        .gateway
+        .resolved(asked.id, answer("198.41.0.4"), world.now);
+    given(&mut world);
+    world.wait(Duration::from_secs(61));
+    let asked = ask(&mut world, "a.example.").expect("its time is over");
+    world.wait(Duration::from_millis(1790));
+    assert_eq!(given(&mut world), None);
+    world.wait(Duration::from_millis(20));
+    let stale = given(&mut world).expect("the old answer");
+    assert_eq!(
+        (stale.answers[0].ttl, addresses(&stale)),
+        (30, vec!["198.41.0.4".to_owned()])
+    );
+    // Nobody is asked again so soon, and what comes late counts.
+    assert!(ask(&mut world, "a.example.").is_none());
+    assert!(given(&mut world).is_some());
+    world
+        .gateway
+        .resolved(asked.id, answer("199.9.14.201"), world.now);
+    assert_eq!(given(&mut world), None, "it was answered");
+    assert!(ask(&mut world, "a.example.").is_none());
+    assert_eq!(addresses(&given(&mut world).unwrap()), ["199.9.14.201"]);
+
+    // Without an old answer there is nothing to do but to wait.
+    let asked = ask(&mut world, "b.example.").unwrap();
+    world.wait(Duration::from_secs(5));
+    assert_eq!(given(&mut world), None);
+    world.gateway.resolved(
+        asked.id,
+        Some(response("b.example.", &["198.41.0.4"])),
+        world.now,
+    );
+    assert!(given(&mut world).is_some());
+}
+
+#[test]
+fn what_one_lane_was_answered_is_not_given_to_another() {
+    let mut split = dns();
+    split.routes.insert(
+        0,
+        Lane {
+            sources: vec!["10.111.0.9/32".parse().unwrap()],
+            upstreams: vec![1],
+            ..Lane::default()
+        },
+    );
+    let mut world = World::answering(ALLOW, split);
+    let asked = ask(&mut world, "a.example.").unwrap();
+    let answer = response("a.example.", &["198.41.0.4"]);
+    world.gateway.resolved(asked.id, Some(answer), world.now);
+    assert!(given(&mut world).is_some());
+    assert!(
+        ask(&mut world, "a.example.").is_none(),
+        "it is in the cache"
+    );
+    world.packets();
+    world.packet(&udp("10.111.0.9:40000", SERVER, &query("a.example.")));
+    let asked = world.gateway.next_ask().expect("another resolver's answer");
+    assert_eq!(asked.upstreams[0].1.destination(), socket("1.2.4.8:53"));
+}

@@ -1,10 +1,11 @@
 //! In no interleaving of answers, packets, timeouts and reloads does a byte leave before its verdict or against it.
 
 use crate::names::hello;
+use crate::quic::initials;
 use crate::world::{Segment, World, tcp_headers, udp};
 use cordon::flow::FlowId;
-use cordon::gateway::{Dns, Lane, Order, Upstream};
-use cordon::packet::Tcp;
+use cordon::gateway::{Dns, Fate, Lane, Order, Upstream};
+use cordon::packet::{Offload, Parsed, Tcp, Transport};
 use hickory_proto::op::{Message, OpCode, Query};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -59,25 +60,60 @@ struct Run {
     dialed: Option<FlowId>,
     connected: bool,
     left: Vec<u8>,
+    /// How far into the hello anything that passed reached.
+    reach: usize,
+}
+
+fn dns() -> Dns {
+    let upstream = Upstream {
+        address: "9.9.9.9:53".parse().unwrap(),
+        protocol: 17,
+        name: None,
+    };
+    Dns {
+        upstreams: vec![upstream],
+        routes: vec![Lane {
+            upstreams: vec![0],
+            ..Lane::default()
+        }],
+        private: Vec::new(),
+    }
+}
+
+/// Asks for a name and has it answered with the server's address, if it may be asked.
+fn learn(world: &mut World, name: &str) {
+    let name = Name::from_ascii(name).unwrap();
+    let mut query = Message::query();
+    query.add_query(Query::query(name.clone(), RecordType::A));
+    world.packet(&udp(
+        "10.111.0.2:5000",
+        "8.8.8.8:53",
+        &query.to_vec().unwrap(),
+    ));
+    if let Some(asked) = world.gateway.next_ask() {
+        let mut message = Message::response(0, OpCode::Query);
+        let data = RData::A(A::new(198, 41, 0, 4));
+        message.add_answer(Record::from_rdata(name, 60, data));
+        let now = world.now;
+        world.gateway.resolved(asked.id, Some(message), now);
+    }
+}
+
+fn learned(good: bool) -> &'static str {
+    if good {
+        "www.good.example."
+    } else {
+        "other.example."
+    }
 }
 
 impl Run {
-    fn new(name: &str) -> Self {
-        let upstream = Upstream {
-            address: "9.9.9.9:53".parse().unwrap(),
-            protocol: 17,
-            name: None,
-        };
-        let dns = Dns {
-            upstreams: vec![upstream],
-            routes: vec![Lane {
-                upstreams: vec![0],
-                ..Lane::default()
-            }],
-            private: Vec::new(),
-        };
+    fn new(name: &str, passes: bool) -> Self {
         Self {
-            world: World::answering(ONE, dns),
+            world: match passes {
+                true => World::answering_router(ONE, dns()),
+                false => World::answering(ONE, dns()),
+            },
             hello: hello(name, false),
             sent: 0,
             next: None,
@@ -86,6 +122,7 @@ impl Run {
             dialed: None,
             connected: false,
             left: Vec::new(),
+            reach: 0,
         }
     }
 
@@ -140,7 +177,11 @@ impl Run {
                 while self.world.gateway.settle(flow, self.world.now) {}
             }
         }
-        for tcp in tcp_headers(&self.world.packets()) {
+        let packets = self.world.packets();
+        for (parsed, _) in &packets {
+            self.passed(parsed);
+        }
+        for tcp in tcp_headers(&packets) {
             if tcp.flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN | Tcp::ACK {
                 self.next = Some(tcp.seq.wrapping_add(1));
             }
@@ -149,6 +190,27 @@ impl Run {
         // Orders that came of the pumping.
         if self.world.gateway.is_empty() {
             (self.dialed, self.connected) = (None, false);
+        }
+    }
+
+    /// A packet on its way: of what the client sends, none without an answer or against the policy.
+    fn passed(&mut self, parsed: &Parsed) {
+        let Transport::Tcp(tcp) = parsed.transport else {
+            return;
+        };
+        if (parsed.src, tcp.sport) != (CLIENT.parse::<std::net::SocketAddr>().unwrap().ip(), 40000)
+            || tcp.flags & Tcp::RST != 0
+        {
+            return;
+        }
+        assert!(self.answered && self.allows, "passed without a verdict");
+        let data = parsed.len - tcp.payload;
+        if data > 0 {
+            let end = tcp.seq.wrapping_sub(1001) as usize + data;
+            self.reach = self.reach.max(end);
+        } else if tcp.flags & Tcp::SYN != 0 {
+            // The server answers at once.
+            self.next = Some(9000);
         }
     }
 
@@ -169,52 +231,120 @@ impl Run {
             payload: &self.hello[bytes],
         };
         let packet = segment.bytes();
-        self.world.packet(&packet);
+        if self.world.packet(&packet) == Fate::Pass {
+            let parsed = Parsed::read(&packet, cordon::packet::Checksum::Verify).unwrap();
+            self.passed(&parsed);
+        }
     }
 
     fn answer(&mut self, good: bool) {
-        let text = if good {
-            "www.good.example."
-        } else {
-            "other.example."
-        };
-        let name = Name::from_ascii(text).unwrap();
-        let mut query = Message::query();
-        query.add_query(Query::query(name.clone(), RecordType::A));
-        self.world.packet(&udp(
-            "10.111.0.2:5000",
-            "8.8.8.8:53",
-            &query.to_vec().unwrap(),
-        ));
-        if let Some(asked) = self.world.gateway.next_ask() {
-            let mut message = Message::response(0, OpCode::Query);
-            let data = RData::A(A::new(198, 41, 0, 4));
-            message.add_answer(Record::from_rdata(name, 60, data));
-            let now = self.world.now;
-            self.world.gateway.resolved(asked.id, Some(message), now);
-        }
+        learn(&mut self.world, learned(good));
         // While nothing is allowed, the resolver is not asked either.
         self.answered |= good && self.allows;
     }
 }
 
+#[derive(Clone, Debug)]
+enum Quic {
+    Answer(bool),
+    /// One of the datagrams of the first flight.
+    Datagram(prop::sample::Index),
+    Wait(u64),
+    Reload(bool),
+}
+
+fn quic() -> impl Strategy<Value = Quic> {
+    prop_oneof![
+        2 => any::<bool>().prop_map(Quic::Answer),
+        6 => any::<prop::sample::Index>().prop_map(Quic::Datagram),
+        2 => prop_oneof![1u64..400, 1000u64..3000].prop_map(Quic::Wait),
+        1 => any::<bool>().prop_map(Quic::Reload),
+    ]
+}
+
+/// The datagrams of a packet that was handed in, and of those that were released by it, that leave.
+fn leaving(world: &mut World, packet: Vec<u8>) -> Vec<Vec<u8>> {
+    let mut packets = vec![(Offload::default(), packet)];
+    let mut left = Vec::new();
+    while let Some((offload, mut packet)) = packets.pop() {
+        match world.gateway.packet(&mut packet, &offload, world.now) {
+            Fate::Send(datagram) => left.push(world.gateway.payload(&datagram, &packet).to_vec()),
+            Fate::Pass => {
+                let parsed = Parsed::read(&packet, cordon::packet::Checksum::Trust).unwrap();
+                left.push(parsed.payload(&packet).to_vec());
+            }
+            Fate::Done => {}
+        }
+        packets.extend(std::iter::from_fn(|| world.gateway.next_released()));
+    }
+    left
+}
+
 proptest! {
     #[test]
     fn no_byte_leaves_before_its_verdict_or_against_it(
-        good in any::<bool>(), steps in proptest::collection::vec(step(), 1..40),
+        good in any::<bool>(), passes in any::<bool>(),
+        steps in proptest::collection::vec(step(), 1..40),
     ) {
-        let mut run = Run::new(if good { "www.good.example" } else { "www.bad.example" });
+        let name = if good { "www.good.example" } else { "www.bad.example" };
+        let mut run = Run::new(name, passes);
         for step in &steps {
             run.take(step);
-            prop_assert!(run.answered || run.left.is_empty());
+            prop_assert!(run.answered || run.left.is_empty() && run.reach == 0);
             // Of a hello that asks for another name the end never leaves, whatever became of its beginning.
-            prop_assert!(good || run.left.len() < run.hello.len());
+            prop_assert!(good || run.left.len() < run.hello.len() && run.reach < run.hello.len());
+        }
+    }
+
+    #[test]
+    fn no_datagram_leaves_before_its_verdict_or_against_it(
+        good in any::<bool>(), passes in any::<bool>(),
+        steps in proptest::collection::vec(quic(), 1..40),
+    ) {
+        let name = if good { "www.good.example" } else { "www.bad.example" };
+        let flight = initials(name);
+        let mut world = match passes {
+            true => World::answering_router(ONE, dns()),
+            false => World::answering(ONE, dns()),
+        };
+        let (mut answered, mut allows) = (false, true);
+        let mut left: Vec<Vec<u8>> = Vec::new();
+        for step in &steps {
+            let mut now = Vec::new();
+            match step {
+                Quic::Answer(good) => {
+                    learn(&mut world, learned(*good));
+                    answered |= *good && allows;
+                }
+                Quic::Datagram(which) => {
+                    let datagram = &flight[which.index(flight.len())];
+                    now = leaving(&mut world, udp(CLIENT, SERVER, datagram));
+                }
+                Quic::Wait(milliseconds) => {
+                    world.wait(Duration::from_millis(*milliseconds));
+                    while let Some((_, packet)) = world.gateway.next_released() {
+                        now.extend(leaving(&mut world, packet));
+                    }
+                }
+                Quic::Reload(to) => {
+                    allows = *to;
+                    world.replace(if allows { ONE } else { NONE });
+                }
+            }
+            world.orders();
+            world.packets();
+            world.events();
+            prop_assert!(now.is_empty() || answered && allows, "left without a verdict");
+            left.extend(now);
+            // The hello of another name never leaves whole, whatever became of parts of it.
+            let whole = flight.iter().all(|datagram| left.contains(datagram));
+            prop_assert!(good || !whole);
         }
     }
 
     #[test]
     fn an_answered_name_gets_through(size in 1usize..300) {
-        let mut run = Run::new("www.good.example");
+        let mut run = Run::new("www.good.example", false);
         run.take(&Step::Answer(true));
         run.take(&Step::Syn);
         run.take(&Step::Connect);

@@ -69,7 +69,7 @@ fn answer(world: &mut World, name: &str, address: [u8; 4]) {
     });
     let question: Vec<u8> = labels.chain([0, 0, 1, 0, 1]).collect();
     let query = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &question].concat();
-    let mut bytes = udp("10.111.0.2:5353", "10.111.0.1:53", &query);
+    let mut bytes = udp("10.111.0.2:5353", crate::world::RESOLVER, &query);
     let fate = world
         .gateway
         .packet(&mut bytes, &Default::default(), world.now);
@@ -296,8 +296,38 @@ fn on_the_pass_path_the_first_payload_waits_until_its_name_is_whole() {
             let headers = tcp_headers(&packets);
             assert_eq!(headers.len(), 2, "both ends are told");
             assert!(headers.iter().all(|tcp| tcp.flags & Tcp::RST != 0));
+            // Sent again, it would be the middle of a flow that shows nothing.
+            let again = segment(Tcp::ACK, ack, 5, tail).bytes();
+            assert_eq!(world.packet(&again), Fate::Done);
         }
     }
+}
+
+#[test]
+fn on_the_pass_path_keys_are_not_waited_for_and_a_request_is_once() {
+    let mut world = World::router(LENIENT, &[]);
+    answer(&mut world, "a.good.example", [198, 41, 0, 4]);
+    let begin = |world: &mut World| {
+        let syn = segment(Tcp::SYN, 1000, 0, &[]).bytes();
+        assert_eq!(world.packet(&syn), Fate::Pass);
+    };
+    begin(&mut world);
+    for (seq, key) in (1001..).zip(b"ls -l") {
+        let packet = segment(Tcp::ACK, seq, 5, &[*key]).bytes();
+        assert_eq!(world.packet(&packet), Fate::Pass, "key {seq}");
+    }
+    begin(&mut world);
+    let head = b"GET / HTTP/1.1\r\nHost: www.bad.example\r\n\r\n";
+    let mut fates = Vec::new();
+    for (seq, byte) in (1001..).zip(head) {
+        fates.push(world.packet(&segment(Tcp::ACK, seq, 5, &[*byte]).bytes()));
+        world.wait(Duration::from_millis(100));
+    }
+    let held = fates.iter().take_while(|fate| **fate == Fate::Done).count();
+    assert_eq!(held, 3, "as long as three pieces took");
+    let (last, rest) = fates.split_last().unwrap();
+    assert_eq!(*last, Fate::Done, "the end of the request never leaves");
+    assert!(rest[held..].iter().all(|fate| *fate == Fate::Pass));
 }
 
 #[test]

@@ -18,7 +18,7 @@ const CLIENT: &str = "10.111.0.2:40000";
 const SERVER: &str = "198.41.0.4:443";
 
 /// The first flight to a server of this name: its client hello does not fit one datagram.
-fn initials(name: &str) -> Vec<Vec<u8>> {
+pub(crate) fn initials(name: &str) -> Vec<Vec<u8>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

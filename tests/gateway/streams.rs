@@ -448,14 +448,3 @@ fn half_open_connections_are_bounded_and_established_ones_are_not_harmed() {
         Outgoing::Empty
     );
 }
-
-#[test]
-fn a_resolver_query_over_tcp_goes_to_the_real_resolver() {
-    let mut world = World::new(ALLOW, &[]);
-    world.packet(&syn(CLIENT[0], "10.111.0.1:53").bytes());
-    let (_, permit) = world.dialed();
-    assert_eq!(
-        permit.destination(),
-        crate::world::RESOLVER.parse().unwrap()
-    );
-}

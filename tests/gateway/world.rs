@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Our own addresses in every world.
 pub(crate) const OWN: [&str; 2] = ["10.111.0.1", "fd63::1"];
-/// The resolver behind them.
+/// A resolver on the inside.
 pub(crate) const RESOLVER: &str = "192.168.1.53:53";
 
 pub(crate) struct World {
@@ -81,6 +81,11 @@ impl World {
         Self::made(policy, &[], (limits(), 1 << 30), false, Some(dns))
     }
 
+    /// A router that answers questions.
+    pub(crate) fn answering_router(policy: &str, dns: Dns) -> Self {
+        Self::made(policy, &[], (limits(), 1 << 30), true, Some(dns))
+    }
+
     pub(crate) fn bounded(policy: &str, secrets: &[(&str, &str)], limits: Limits) -> Self {
         Self::made(policy, secrets, (limits, 1 << 30), false, None)
     }
@@ -104,7 +109,6 @@ impl World {
                 memory,
             },
             own: OWN.map(|own| own.parse().unwrap()).to_vec(),
-            resolver: Some(RESOLVER.parse().unwrap()),
             dns,
             forward: router,
             kernel: router,

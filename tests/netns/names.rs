@@ -14,39 +14,47 @@ use std::thread;
 use std::time::Duration;
 
 /// One address of two names, one that nobody names, and one in China.
-const SHARED: &str = "198.41.0.4";
-const NAMELESS: &str = "199.9.14.201";
-const CN: &str = "1.2.4.8";
+pub(crate) const SHARED: &str = "198.41.0.4";
+pub(crate) const NAMELESS: &str = "199.9.14.201";
+pub(crate) const CN: &str = "1.2.4.8";
 /// The resolver that is configured.
-const RESOLVER: &str = "9.9.9.9";
+pub(crate) const RESOLVER: &str = "9.9.9.9";
+/// A well-known one that answers over HTTPS.
+pub(crate) const DOH: &str = "8.8.8.8";
 /// The resolver that the phone asks, which is nobody's.
 const ASKED: &str = "8.8.4.4:53";
 
-const POLICY: &str = "version = 1\nname = \"test\"\n[default]\naction = \"block\"\n\
+pub(crate) const POLICY: &str = "version = 1\nname = \"test\"\n[default]\naction = \"block\"\n\
     [[rule]]\nid = \"resolver\"\nip = [\"9.9.9.9\"]\naction = \"allow\"\n\
     [[rule]]\nid = \"bad\"\ndomain = [\".bad.example\"]\naction = \"block\"\non_unknown = \"allow\"\n\
     [[rule]]\nid = \"no-prc\"\njurisdiction = [\"CN\"]\naction = \"block\"\n\
     [[rule]]\nid = \"good\"\ndomain = [\".example\"]\naction = \"allow\"\n";
 
 /// A phone, a router, the world.
-struct Net {
-    phone: Host,
-    router: Host,
-    world: Host,
-    directory: tempfile::TempDir,
+pub(crate) struct Net {
+    pub(crate) phone: Host,
+    pub(crate) router: Host,
+    pub(crate) world: Host,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) identity: Identity,
 }
 
 /// The certificate of every server, and its key.
-struct Identity {
-    pem: String,
-    server: Arc<rustls::ServerConfig>,
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) pem: String,
+    pub(crate) server: Arc<rustls::ServerConfig>,
+    /// The same, for servers that make their own configuration.
+    pub(crate) certificate: Arc<rustls::sign::SingleCertAndKey>,
 }
 
-fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     let names = ["www.good.example", "www.bad.example", "dns.example"];
     let made = rcgen::generate_simple_self_signed(names.map(String::from)).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = vec![made.cert.der().clone()];
+    let certified = rustls::sign::CertifiedKey::from_der(chain, key.clone_key(), &provider);
     let server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -56,12 +64,20 @@ fn identity() -> Identity {
     Identity {
         pem: made.cert.pem(),
         server: Arc::new(server),
+        certificate: Arc::new(certified.unwrap().into()),
     }
 }
 
-fn net(lab: &Lab) -> Net {
+pub(crate) fn net(lab: &Lab) -> Net {
+    wired(lab, |lab, phone, router| {
+        lab.wire((phone, "wlan"), (router, "lan")).unwrap();
+    })
+}
+
+/// The same with whatever `cable` lays between the phone's `wlan` and the router's `lan`.
+pub(crate) fn wired(lab: &Lab, cable: impl FnOnce(&Lab, &Host, &Host)) -> Net {
     let [phone, router, world] = ["phone", "router", "world"].map(|name| lab.host(name).unwrap());
-    lab.wire((&phone, "wlan"), (&router, "lan")).unwrap();
+    cable(lab, &phone, &router);
     lab.wire((&router, "wan"), (&world, "net")).unwrap();
     for (host, link, address) in [
         (&phone, "wlan", "192.168.7.2/24"),
@@ -71,7 +87,7 @@ fn net(lab: &Lab) -> Net {
     ] {
         host.address(link, address).unwrap();
     }
-    for address in [SHARED, NAMELESS, CN, RESOLVER] {
+    for address in [SHARED, NAMELESS, CN, RESOLVER, DOH] {
         world.address("net", &format!("{address}/32")).unwrap();
     }
     phone.default_route("wlan", "192.168.7.1").unwrap();
@@ -84,7 +100,7 @@ fn net(lab: &Lab) -> Net {
     fs::write(directory.path().join("ca.pem"), &identity.pem).unwrap();
     world
         .run(|| {
-            for address in [SHARED, NAMELESS, CN] {
+            for address in [SHARED, NAMELESS, CN, DOH] {
                 web(&format!("{address}:443"), Arc::clone(&identity.server))?;
             }
             resolver(&identity.server)
@@ -95,10 +111,11 @@ fn net(lab: &Lab) -> Net {
         router,
         world,
         directory,
+        identity,
     }
 }
 
-/// Answers each connection with a few bytes, over TLS.
+/// Answers each connection with a few bytes, or what a question that is posted asks for, over TLS.
 fn web(at: &str, config: Arc<rustls::ServerConfig>) -> anyhow::Result<()> {
     let listener = TcpListener::bind(at)?;
     thread::spawn(move || {
@@ -106,10 +123,16 @@ fn web(at: &str, config: Arc<rustls::ServerConfig>) -> anyhow::Result<()> {
             let config = Arc::clone(&config);
             thread::spawn(move || {
                 let mut tls = tls(stream, config);
-                let mut request = [0; 4096];
+                let (kind, body) = match posted(&mut tls) {
+                    Some(question) => ("application/dns-message", answer(&question)),
+                    None => ("text/plain", b"hello".to_vec()),
+                };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
                 // A client that goes away is its own business.
-                let _ = tls.read(&mut request);
-                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+                let _ = tls.write_all(&[head.as_bytes(), &body].concat());
                 tls.conn.send_close_notify();
                 let _ = tls.flush();
             });
@@ -118,7 +141,26 @@ fn web(at: &str, config: Arc<rustls::ServerConfig>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tls(
+/// Reads a request; what it posts.
+fn posted(stream: &mut impl Read) -> Option<Vec<u8>> {
+    let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = stream.read(&mut buffer).ok().filter(|read| *read > 0)?;
+        request.extend_from_slice(&buffer[..read]);
+        let end = request.windows(4).position(|four| four == b"\r\n\r\n");
+        let Some(end) = end.map(|at| at + 4) else {
+            continue;
+        };
+        let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
+        let (_, rest) = head.split_once("content-length: ")?;
+        let length: usize = rest.split("\r\n").next()?.parse().ok()?;
+        if request.len() >= end + length {
+            return Some(request[end..end + length].to_vec());
+        }
+    }
+}
+
+pub(crate) fn tls(
     stream: TcpStream,
     config: Arc<rustls::ServerConfig>,
 ) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
@@ -173,7 +215,7 @@ fn converse(mut stream: impl Read + Write, padded: bool) -> std::io::Result<()> 
     Ok(())
 }
 
-fn answer(question: &[u8]) -> Vec<u8> {
+pub(crate) fn answer(question: &[u8]) -> Vec<u8> {
     let question = Message::from_vec(question).unwrap();
     let query = question.queries[0].clone();
     let mut message = Message::response(question.metadata.id, OpCode::Query);
@@ -182,10 +224,11 @@ fn answer(question: &[u8]) -> Vec<u8> {
         let data = RData::A(A(address.parse().unwrap()));
         message.add_answer(Record::from_rdata(name.clone(), 60, data));
     };
-    let addresses: &[&str] = match asked.to_ascii().as_str() {
+    let addresses: &[&str] = match asked.to_lowercase().to_ascii().as_str() {
         "rebind.example." => &["192.168.7.1"],
         "mixed.example." => &[CN, SHARED],
         "large.example." => &[SHARED; 300],
+        "loop.example." => return looped(&question),
         "chain.example." => {
             let link = |n: usize| match n {
                 0 => asked.clone(),
@@ -209,15 +252,32 @@ fn answer(question: &[u8]) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
+/// An answer in which a name is compressed by pointing to itself.
+fn looped(question: &Message) -> Vec<u8> {
+    let mut message = Message::response(question.metadata.id, OpCode::Query);
+    message.add_query(question.queries[0].clone());
+    let mut bytes = message.to_vec().unwrap();
+    bytes[7] = 1;
+    let at = u16::try_from(bytes.len()).unwrap();
+    bytes.extend((0xc000 | at).to_be_bytes());
+    bytes.extend([0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 198, 41, 0, 4]);
+    bytes
+}
+
 impl Net {
     /// Starts the daemon on the router and waits until it says that the gate is closed.
-    fn start(&self, dns: &str) -> Child {
+    pub(crate) fn start(&self, dns: &str) -> Child {
+        self.start_with(POLICY, "", dns)
+    }
+
+    /// The same under another policy, and with more to say of the link.
+    pub(crate) fn start_with(&self, policy_text: &str, link: &str, dns: &str) -> Child {
         let policy = self.directory.path().join("policy.toml");
-        fs::write(&policy, POLICY).unwrap();
+        fs::write(&policy, policy_text).unwrap();
         let config = self.directory.path().join("cordon.toml");
         let events = self.directory.path().join("events.jsonl");
         let text = format!(
-            "policy = {policy:?}\n[link]\ninside = [\"lan\"]\n[events]\nfile = {events:?}\n[dns]\n{dns}\n"
+            "policy = {policy:?}\n[link]\ninside = [\"lan\"]\n{link}\n[events]\nfile = {events:?}\n[dns]\n{dns}\n"
         );
         fs::write(&config, text).unwrap();
         self.router
@@ -242,7 +302,7 @@ impl Net {
     }
 
     /// Loads a page by a name, from an address that the client was told of by hand.
-    fn curl(&self, name: &str, address: &str, more: &[&str]) -> Output {
+    pub(crate) fn curl(&self, name: &str, address: &str, more: &[&str]) -> Output {
         self.phone
             .run(|| {
                 Ok(Command::new("/usr/bin/curl")
@@ -255,7 +315,7 @@ impl Net {
             .unwrap()
     }
 
-    fn ask(&self, name: &str, payload: Option<u16>, by_tcp: bool) -> Message {
+    pub(crate) fn ask(&self, name: &str, payload: Option<u16>, by_tcp: bool) -> Message {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
         let name = Name::from_ascii(name).unwrap();
@@ -290,22 +350,22 @@ impl Net {
         Message::from_vec(&answer.unwrap()).unwrap()
     }
 
-    fn events(&self) -> String {
+    pub(crate) fn events(&self) -> String {
         fs::read_to_string(self.directory.path().join("events.jsonl")).unwrap()
     }
 }
 
-fn end(mut child: Child) {
+pub(crate) fn end(mut child: Child) {
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert!(child.wait().unwrap().success());
 }
 
-fn loaded(output: &Output) -> bool {
+pub(crate) fn loaded(output: &Output) -> bool {
     output.status.success() && output.stdout == b"hello"
 }
 
-fn addresses(message: &Message) -> Vec<String> {
+pub(crate) fn addresses(message: &Message) -> Vec<String> {
     let address = |record: &Record| {
         if let RData::A(address) = &record.data {
             Some(address.0.to_string())
@@ -316,13 +376,15 @@ fn addresses(message: &Message) -> Vec<String> {
     message.answers.iter().filter_map(address).collect()
 }
 
-fn goes_to(frame: &Frame, address: &str) -> bool {
+pub(crate) fn goes_to(frame: &Frame, address: &str) -> bool {
     let address: std::net::Ipv4Addr = address.parse().unwrap();
     frame.ethertype == 0x0800 && frame.bytes.get(16..20) == Some(&address.octets())
 }
 
-fn contains(frame: &Frame, text: &[u8]) -> bool {
-    frame.bytes.windows(text.len()).any(|window| window == text)
+pub(crate) fn contains(frame: &Frame, text: &[u8]) -> bool {
+    let mut windows = frame.bytes.windows(text.len());
+    // Names in questions have random case.
+    windows.any(|window| window.eq_ignore_ascii_case(text))
 }
 
 #[test]

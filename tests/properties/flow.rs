@@ -101,6 +101,16 @@ proptest! {
             for host in 0..4 {
                 let of_source = model.keys().filter(|(other, _)| *other == host).count();
                 prop_assert_eq!(table.of_source(source(host)), of_source);
+                let pair = key(host, 0);
+                let mut between: Vec<FlowId> = table.between(pair.src, pair.dst).collect();
+                let mut expected: Vec<FlowId> = model
+                    .iter()
+                    .filter(|((other, _), _)| *other == host)
+                    .map(|(_, (id, _))| *id)
+                    .collect();
+                between.sort_by_key(|id| id.index());
+                expected.sort_by_key(|id| id.index());
+                prop_assert_eq!(between, expected);
             }
         }
         for ((host, port), (id, value)) in &model {

@@ -159,3 +159,21 @@ fn other_datagrams_name_nobody_and_unknown_versions_may() {
         Outcome::Unreadable
     );
 }
+
+#[test]
+fn what_no_registered_method_begins_with_is_read_but_not_waited_for() {
+    for (bytes, waits) in [
+        (&b"c"[..], false),
+        (b"login", false),
+        (b"get /", false),
+        (b"G", true),
+        (b"BASELINE-CON", true),
+        (b"GET /index", true),
+    ] {
+        let (state, shown) = stream(bytes, 1);
+        assert!(shown.is_empty() && !state.is_done());
+        assert_eq!((state.is_waiting(), state.pending() > 0), (waits, waits));
+    }
+    let (_, shown) = stream(b"get / HTTP/1.1\r\nHost: a.example\r\n\r\n", 3);
+    assert_eq!(name(&shown), [(Protocol::Http, Some("a.example"), false)]);
+}

@@ -31,7 +31,7 @@ pub(super) fn question(data: &[u8]) {
     assert!(names.len() <= 16);
 }
 
-/// A stream in pieces, of a length that the first byte says, shows what it shows at once.
+/// A stream in pieces, of lengths that the first byte begins, shows what it shows at once.
 pub(super) fn hello(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else {
         return;
@@ -39,9 +39,12 @@ pub(super) fn hello(data: &[u8]) {
     let (mut whole, mut all) = (Stream::default(), Vec::new());
     whole.read(bytes, &mut all);
     let (mut stream, mut shown) = (Stream::default(), Vec::new());
-    for piece in bytes.chunks(usize::from(*size).max(1)) {
+    let (mut size, mut rest) = (*size, bytes);
+    while !rest.is_empty() {
+        let (piece, next) = rest.split_at(usize::from(size).clamp(1, rest.len()));
         stream.read(piece, &mut shown);
         assert!(stream.pending() <= cordon::names::LONGEST_OPENING);
+        (size, rest) = (size.rotate_left(3) ^ 0x5d, next);
     }
     assert_eq!(shown, all);
     assert_eq!(stream.is_done(), whole.is_done());

@@ -1,0 +1,66 @@
+//! What the measurements in a lab share: programs of this build, and a gate on a host.
+
+use anyhow::{Context, Result, bail, ensure};
+use cordon::kernel::namespace::lab::Host;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::{env, fs, thread};
+
+/// The program, of this build.
+pub(crate) fn cordon() -> Result<PathBuf> {
+    let own = env::current_exe()?;
+    let directory = own
+        .parent()
+        .and_then(Path::parent)
+        .context("no directory")?;
+    let path = directory.join("cordon");
+    ensure!(path.exists(), "{} is not built", path.display());
+    Ok(path)
+}
+
+/// A process that ends with this value.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let id = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the daemon on a host, and waits until the gate is closed.
+pub(crate) fn gate(host: &Host, config: &Path) -> Result<Running> {
+    let mut child = host.run(|| {
+        let mut command = Command::new(cordon()?);
+        command.args(["run", "--config"]).arg(config);
+        Ok(command.stderr(Stdio::piped()).spawn()?)
+    })?;
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    for line in said.by_ref() {
+        if line?.contains("the gate is closed") {
+            thread::spawn(move || said.for_each(drop));
+            return Ok(Running(child));
+        }
+    }
+    bail!("cordon ended before it began");
+}
+
+/// The directory of a gate in `/proc`, which has the numbers of the outer processes; the lab's own are at the end of
+/// `NSpid`.
+pub(crate) fn proc_of(gate: &Running) -> Result<PathBuf> {
+    let id = format!("\t{}", gate.0.id());
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let Ok(status) = fs::read_to_string(path.join("status")) else {
+            continue;
+        };
+        let mut lines = status.lines();
+        let is_it = lines.any(|line| line.starts_with("NSpid:") && line.ends_with(&id));
+        if is_it && status.starts_with("Name:\tcordon") {
+            return Ok(path);
+        }
+    }
+    bail!("the gate has ended");
+}
