@@ -17,6 +17,7 @@ mod opening;
 mod pass;
 mod payload;
 mod questions;
+mod strays;
 mod tcp;
 mod udp;
 
@@ -25,6 +26,7 @@ pub use event::{
     Cause, Close, Count, End, Event, ExitChange, ExitFault, Failure, Leak, Open, Path, Refused,
     Subject,
 };
+pub use strays::Stray;
 pub use tcp::Outgoing;
 pub use udp::Answer;
 
@@ -112,6 +114,7 @@ pub struct Shared {
     memory: Mutex<Memory>,
     cache: Mutex<Cache>,
     news: Mutex<news::News>,
+    owners: Mutex<strays::Owners>,
     /// Number of the next of the news, so that no lock is taken where there are none.
     newest: AtomicU64,
     /// Something was found: every datagram is compared until a look at the memory says that nothing is left to compare
@@ -127,6 +130,7 @@ impl Shared {
             memory: Mutex::default(),
             cache: Mutex::new(Cache::new(ANSWERS, seed.rotate_left(29))),
             news: Mutex::default(),
+            owners: Mutex::new(strays::Owners::new(seed.rotate_left(11))),
             newest: AtomicU64::new(0),
             alert: AtomicBool::new(false),
         }
@@ -139,6 +143,10 @@ impl Shared {
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owners(&self) -> MutexGuard<'_, strays::Owners> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn news(&self) -> MutexGuard<'_, news::News> {
@@ -274,6 +282,8 @@ pub struct Gateway {
     closing: VecDeque<FlowId>,
     /// Packets that were held back and go on, with what the link said of them.
     released: VecDeque<(Offload, Vec<u8>)>,
+    /// Packets that other shards are to take.
+    strays: VecDeque<Stray>,
     /// Questions of clients to resolvers.
     questions: questions::Questions,
     /// So many of the news were looked at.
@@ -362,6 +372,7 @@ impl Gateway {
             dirty: Vec::new(),
             closing: VecDeque::new(),
             released: VecDeque::new(),
+            strays: VecDeque::new(),
             questions: questions::Questions::default(),
             heeded: shared_news,
             events: VecDeque::new(),
@@ -551,6 +562,7 @@ impl Gateway {
         }
         let id = match self.flows.find(&key) {
             Some(id) => id,
+            None if self.strays(&key, bytes, offload) => return Fate::Done,
             None => match self.open(&key, bytes, parsed, now) {
                 Some(id) => id,
                 None => return Fate::Done,

@@ -149,10 +149,12 @@ impl Gateway {
         let mapped = mapping_key(key, permit);
         let found = match self.mappings.find(&mapped) {
             Some(found) => found,
-            None => self
-                .mappings
-                .insert(mapped, Mapping::default())
-                .map_err(|bound| bound.name())?,
+            None => {
+                let made = self.mappings.insert(mapped, Mapping::default());
+                let made = made.map_err(|bound| bound.name())?;
+                self.shared.owners().add(&mapped, self.settings.shard);
+                made
+            }
         };
         if let Some((_, mapping)) = self.mappings.get_mut(found) {
             match mapping
@@ -187,7 +189,9 @@ impl Gateway {
             }
         }
         if state.remotes.is_empty() {
-            self.mappings.remove(mapping.0);
+            if let Some((mapped, _)) = self.mappings.remove(mapping.0) {
+                self.shared.owners().remove(&mapped, self.settings.shard);
+            }
             self.orders.push_back(Order::Unmap { mapping });
         }
     }

@@ -125,7 +125,10 @@ impl Gate {
         }
         gate.shards = shards
             .into_iter()
-            .map(|(index, shard)| thread(format!("shard {index}"), move || shard.run()))
+            .map(|(index, mut shard)| {
+                shard.siblings.clone_from(&gate.handle.0);
+                thread(format!("shard {index}"), move || shard.run())
+            })
             .collect::<Result<_>>()?;
         Ok(gate)
     }

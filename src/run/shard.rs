@@ -6,7 +6,7 @@ use super::upstream::{BYTES_A_TURN, Upstream};
 use crate::dns::Resolver;
 use crate::exit::{self, Burst, Target, Ways};
 use crate::flow::{FlowId, FlowKey};
-use crate::gateway::{Answer, Datagram, Event, Fate, Gateway, Order, Snapshot};
+use crate::gateway::{Answer, Datagram, Event, Fate, Gateway, Order, Snapshot, Stray};
 use crate::kernel::fastpath::Fastpath;
 use crate::link::Tun;
 use crate::packet::build::Unreachable;
@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,6 +30,9 @@ use std::time::Duration;
 const PACKETS_A_TURN: usize = 64;
 /// The longest sleep, so that the wall clock is told.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Packets of other shards that wait for one shard, at most.
+const STRAYS: usize = 256;
 
 /// How long the bytes of an inside that is gone are carried on.
 const LINGER: Duration = Duration::from_secs(3);
@@ -44,6 +48,8 @@ pub(super) enum Control {
     Exits(Arc<Ways>),
     /// What came of a question.
     Resolved(u64, Option<Box<Message>>),
+    /// A packet that another shard read.
+    Stray(Offload, Vec<u8>),
     /// The hardware addresses of clients.
     Neighbours(HashMap<IpAddr, [u8; 6]>),
     /// End all flows and return.
@@ -57,6 +63,8 @@ pub(super) enum Control {
 pub(super) struct Handle {
     control: Sender<Control>,
     waker: Arc<Waker>,
+    /// Packets that it was sent and has not yet taken.
+    strays: Arc<AtomicUsize>,
 }
 
 /// The kernel path of a gate, shared by its shards.
@@ -79,6 +87,9 @@ pub(super) struct Shard {
     kernel: Option<Kernel>,
     /// Who asks questions, and how to tell this shard of the answers.
     pub(super) resolver: Option<(Resolver, Handle)>,
+    /// The shards of the gate, by their numbers.
+    pub(super) siblings: Vec<Handle>,
+    strays: Arc<AtomicUsize>,
     leaving: Vec<FlowId>,
     recalled: bool,
     /// Stop as soon as nothing is left to carry, at the latest then.
@@ -90,6 +101,15 @@ pub(super) struct Shard {
 }
 
 impl Handle {
+    /// Hands over a packet that another shard read. It is lost, as on any link, if too many wait.
+    fn hand_over(&self, stray: Stray) {
+        if self.strays.fetch_add(1, Ordering::Relaxed) < STRAYS {
+            self.send(Control::Stray(stray.offload, stray.packet));
+        } else {
+            self.strays.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Tells the shard; nothing happens if it has ended.
     pub(super) fn send(&self, control: Control) {
         if self.control.send(control).is_ok() {
@@ -133,6 +153,8 @@ impl Shard {
             burst: Burst::default(),
             kernel,
             resolver: None,
+            siblings: Vec::new(),
+            strays: Arc::default(),
             leaving: Vec::new(),
             recalled: false,
             finish: None,
@@ -140,13 +162,12 @@ impl Shard {
             buffer: vec![0; offload::LEN + 65_536 + Answer::ROOM],
             scratch: exit::control(),
         };
-        Ok((
-            shard,
-            Handle {
-                control: sender,
-                waker,
-            },
-        ))
+        let handle = Handle {
+            control: sender,
+            waker,
+            strays: Arc::clone(&shard.strays),
+        };
+        Ok((shard, handle))
     }
 
     /// Runs until told to stop.
@@ -228,6 +249,10 @@ impl Shard {
                     self.gateway
                         .resolved(id, message.map(|message| *message), now);
                 }
+                Control::Stray(offload, packet) => {
+                    self.strays.fetch_sub(1, Ordering::Relaxed);
+                    self.go_on(&offload, &packet, now);
+                }
                 Control::Neighbours(neighbours) => self.gateway.set_neighbours(neighbours),
                 Control::Stop => {
                     self.stop(now);
@@ -295,6 +320,11 @@ impl Shard {
             self.pump(flow, now);
         }
         self.have_asked();
+        while let Some(stray) = self.gateway.next_stray() {
+            if let Some(sibling) = self.siblings.get(usize::from(stray.shard)) {
+                sibling.hand_over(stray);
+            }
+        }
         self.tell_kernel();
         self.flush();
         self.report();

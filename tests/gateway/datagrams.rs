@@ -66,6 +66,29 @@ fn one_client_port_has_one_mapping_whatever_it_talks_to() {
 }
 
 #[test]
+fn a_datagram_goes_to_the_shard_that_has_the_mapping_of_its_client_port() {
+    let mut owner = World::new(ALLOW, &[]);
+    let mut other = owner.sibling();
+    let first = mapping(&mut owner, CLIENT, SERVER);
+    let packet = udp(CLIENT, "192.5.5.241:7", b"ping");
+    assert_eq!(other.packet(&packet), Fate::Done);
+    let mut stray = other.gateway.next_stray().unwrap();
+    assert_eq!((stray.shard, &stray.packet), (0, &packet));
+    assert_eq!(other.gateway.len(), 0, "it is no flow of the other shard");
+    let now = owner.now;
+    let fate = owner.gateway.packet(&mut stray.packet, &stray.offload, now);
+    assert!(matches!(fate, Fate::Send(datagram) if datagram.mapping == first));
+    // Other ports are anybody's, and so is this one when its mapping is gone.
+    mapping(&mut other, "10.111.0.2:5001", SERVER);
+    for _ in 0..200 {
+        owner.wait(Duration::from_secs(1));
+    }
+    assert_eq!(owner.gateway.len(), 0);
+    mapping(&mut other, CLIENT, SERVER);
+    assert!(other.gateway.next_stray().is_none());
+}
+
+#[test]
 fn an_answer_of_a_remote_never_asked_is_not_delivered() {
     let mut world = World::new(ALLOW, &[]);
     let mapping = mapping(&mut world, CLIENT, SERVER);

@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) data: Arc<Data>,
     idled: Arc<AtomicUsize>,
+    settings: Settings,
+    shared: Arc<Shared>,
 }
 
 /// Rings on the heap, never given back; it counts how often they could have been.
@@ -115,11 +117,25 @@ impl World {
             limits,
         };
         let snapshot = snapshot(&data, policy, secrets);
-        let idled = Arc::default();
-        let mut gateway = Gateway::new(
+        Self::shard(
             settings,
             snapshot,
             Arc::new(Shared::new(100, 7)),
+            (data, now),
+        )
+    }
+
+    fn shard(
+        settings: Settings,
+        snapshot: Arc<Snapshot>,
+        shared: Arc<Shared>,
+        (data, now): (Arc<Data>, Time),
+    ) -> Self {
+        let idled = Arc::default();
+        let mut gateway = Gateway::new(
+            settings.clone(),
+            snapshot,
+            Arc::clone(&shared),
             Box::new(Heap(Arc::clone(&idled))),
             7,
             now,
@@ -130,7 +146,20 @@ impl World {
             now,
             data,
             idled,
+            settings,
+            shared,
         }
+    }
+
+    /// Another shard of the same gate.
+    pub(crate) fn sibling(&self) -> Self {
+        let settings = Settings {
+            shard: self.settings.shard + 1,
+            ..self.settings.clone()
+        };
+        let snapshot = Arc::clone(self.gateway.snapshot());
+        let known = (Arc::clone(&self.data), self.now);
+        Self::shard(settings, snapshot, Arc::clone(&self.shared), known)
     }
 
     /// How many rings were given back since the last time.
