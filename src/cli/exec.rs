@@ -53,6 +53,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         Some(path) => Config::read(path)?,
         None => Config::default(),
     };
+    if args.config.is_some() || !args.secrets.is_empty() {
+        load::keep_from_core_dumps();
+    }
     let declared = config.secrets.into_iter();
     let secrets: Vec<(String, String)> = declared.chain(args.secrets).collect();
     let snapshot = load::snapshot(args.policy.as_deref(), &secrets)?;

@@ -7,7 +7,7 @@ use crate::time::Time;
 use std::time::Duration;
 
 /// At least so many bytes, so that the estimate can grow, and acknowledgements may come in batches.
-const LEAST: usize = 48 << 10;
+const LEAST: usize = 16 << 10;
 /// Rounds of which the best rate counts.
 const ROUNDS: usize = 10;
 /// The shortest round trip counts for so long, and at most twice that.

@@ -91,6 +91,8 @@ mod tests {
     use super::*;
     use crate::packet::Checksum;
 
+    const NONE: [u32; 0] = [];
+
     /// A segment with three bytes of data and a FIN, by either family.
     fn segment(ack: u32, v4: bool) -> Vec<u8> {
         let ip: &[u8] = match v4 {
@@ -130,18 +132,22 @@ mod tests {
         for v4 in [true, false] {
             let mut acknowledged = Acknowledged::default();
             let near_the_end = u32::MAX - 1500;
-            assert_eq!(pieces(&mut acknowledged, near_the_end, 0, v4), []);
+            assert_eq!(pieces(&mut acknowledged, near_the_end, 0, v4), NONE);
             let ack = near_the_end.wrapping_add(3500);
             let told = pieces(&mut acknowledged, ack, 10_000, v4);
             let wanted = [1000, 2000, 3000].map(|more| near_the_end.wrapping_add(more));
             assert_eq!(told, wanted);
             assert_eq!(
                 pieces(&mut acknowledged, ack, 6500, v4),
-                [],
+                NONE,
                 "the same again"
             );
             let next = ack.wrapping_add(1000);
-            assert_eq!(pieces(&mut acknowledged, next, 6500, v4), [], "one segment");
+            assert_eq!(
+                pieces(&mut acknowledged, next, 6500, v4),
+                NONE,
+                "one segment"
+            );
         }
     }
 
@@ -149,8 +155,12 @@ mod tests {
     fn what_was_never_sent_is_not_told() {
         let mut acknowledged = Acknowledged::default();
         pieces(&mut acknowledged, 1000, 0, true);
-        assert_eq!(pieces(&mut acknowledged, 9000, 5000, true), []);
-        assert_eq!(pieces(&mut acknowledged, 500, 5000, true), [], "an old one");
+        assert_eq!(pieces(&mut acknowledged, 9000, 5000, true), NONE);
+        assert_eq!(
+            pieces(&mut acknowledged, 500, 5000, true),
+            NONE,
+            "an old one"
+        );
         assert_eq!(pieces(&mut acknowledged, 3000, 5000, true), [2000]);
         let many = pieces(&mut acknowledged, 1_003_000, 2_000_000, true);
         assert_eq!(many.len(), SEGMENTS - 1);
