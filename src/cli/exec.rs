@@ -52,6 +52,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     let config = args.machine.config()?;
     let declared = config.secrets.into_iter();
     let secrets: Vec<(String, String)> = declared.chain(args.secrets).collect();
+    if !secrets.is_empty() || !config.exits.is_empty() {
+        load::keep_from_core_dumps();
+    }
     let data = Data::configured(&config.db)?;
     let snapshot = load::snapshot(args.policy.as_deref(), data, &secrets)?;
     let log = match &args.events {

@@ -11,6 +11,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+/// Has no core dump of this process be written, nor its memory be read by others of the same user: there are secrets in it.
+/// What it starts is not affected (prctl(2), `PR_SET_DUMPABLE`).
+pub(super) fn keep_from_core_dumps() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "core dumps of this process may hold secrets");
+    }
+}
+
 /// Policy, data and detectors. Without a policy's file it is the one that only observes.
 pub(super) fn snapshot(
     policy: Option<&Path>,

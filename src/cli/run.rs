@@ -27,6 +27,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
+    load::keep_from_core_dumps();
     let config = Config::read(&args.config)?;
     let policy = args
         .policy

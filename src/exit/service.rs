@@ -129,6 +129,7 @@ impl Prepared {
         settle: SyncSender<()>,
     ) {
         let (mut reports, mut keepers) = self.keep();
+        self.say_if_settled(&settle);
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -144,12 +145,21 @@ impl Prepared {
                 },
                 Some(report) = reports.recv() => {
                     self.take(report, &mut publish);
-                    if self.exits.iter().all(|kept| kept.told || kept.server.is_none()) {
-                        // Only the first time matters to anybody.
-                        let _ = settle.try_send(());
-                    }
+                    self.say_if_settled(&settle);
                 }
             }
+        }
+    }
+
+    /// Tells when every exit has been looked at; those without a server need no look.
+    fn say_if_settled(&self, settle: &SyncSender<()>) {
+        if self
+            .exits
+            .iter()
+            .all(|kept| kept.told || kept.server.is_none())
+        {
+            // Only the first time matters to anybody.
+            let _ = settle.try_send(());
         }
     }
 

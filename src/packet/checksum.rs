@@ -122,7 +122,7 @@ pub fn complete(bytes: &mut [u8], offload: &mut Offload) -> bool {
 }
 
 /// Writes a 16-bit number in network order; false if it does not fit.
-pub(super) fn put(bytes: &mut [u8], at: usize, value: u16) -> bool {
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: u16) -> bool {
     match bytes.get_mut(at..).and_then(|b| b.first_chunk_mut()) {
         Some(field) => {
             *field = value.to_be_bytes();

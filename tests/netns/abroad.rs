@@ -104,6 +104,11 @@ impl Abroad {
         Options::write(directory, policy, &config)
     }
 
+    /// Gives the machine another address.
+    pub(crate) fn own_address(&self, address: &str) {
+        self.machine.address("eth0", address).unwrap();
+    }
+
     /// Has answers to a network that lies behind the German host find their way.
     pub(crate) fn route_back(&self, to: &str, via: &str) {
         self.net.route(to, "de", Some(via)).unwrap();
@@ -156,7 +161,7 @@ impl Abroad {
 }
 
 /// Where a packet that is not of the link itself goes.
-fn destination(frame: &Frame) -> Option<IpAddr> {
+pub(crate) fn destination(frame: &Frame) -> Option<IpAddr> {
     let bytes = &frame.bytes;
     match frame.ethertype {
         0x0800 => Some(IpAddr::from(*bytes.get(16..)?.first_chunk::<4>()?)),

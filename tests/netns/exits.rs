@@ -3,9 +3,11 @@
 //! They need `microsocks`, `danted` (dante-server) and `tinyproxy`. Where one is missing its tests are skipped and say
 //! so; with `CORDON_PEERS=required` they fail instead.
 
-use crate::abroad::{Abroad, CN, DE, DE6, NL, Proxy, US, US6, said};
-use crate::harness::in_lab;
+use crate::abroad::{Abroad, CN, DE, DE6, NL, Options, Proxy, US, US6, destination, said};
+use crate::harness::{in_lab, peer};
+use cordon::kernel::namespace::lab::{Frame, Observer};
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Bytes moved each way: no more than an observer on a busy machine can follow packet by packet.
@@ -104,27 +106,88 @@ fn datagrams_and_streams_pass_a_relay_at_addresses_of_both_families() {
     });
 }
 
+/// Has a proxy die under load and return; the program itself checks that each of its errors came at once.
+fn dies_and_returns(
+    abroad: &Abroad,
+    options: &[&str],
+    start: impl Fn() -> Option<Proxy>,
+) -> Option<()> {
+    let proxy = start()?;
+    let watch = abroad.watch(&[DE]);
+    let mut client = abroad.begin(options, &["outage", &format!("{US}:9"), "5"]);
+    client.says("running");
+    drop(proxy);
+    client.says("ended");
+    client.says("refused");
+    let _again = start();
+    client.says("back");
+    client.succeeds();
+    watch.nothing_else();
+    Some(())
+}
+
 #[test]
 fn a_proxy_that_dies_under_load_ends_its_flows_and_its_return_needs_no_restart() {
     in_lab(|lab| {
         let abroad = Abroad::in_lab(lab);
-        let Some(proxy) = Proxy::microsocks(&abroad.german, DE, None) else {
-            return;
-        };
         let directory = tempfile::tempdir().unwrap();
         let policy = rerouted(&socks(&format!("{DE}:1080"), ""), "x");
         let options = abroad.options(directory.path(), &policy, &[]);
-        let watch = abroad.watch(&[DE]);
-        let mut client = abroad.begin(&options.each(), &["outage", &format!("{US}:9"), "5"]);
-        client.says("running");
-        drop(proxy);
-        // The program itself checks that each of its errors came at once.
-        client.says("ended");
-        client.says("refused");
-        let _again = Proxy::microsocks(&abroad.german, DE, None);
-        client.says("back");
-        client.succeeds();
-        watch.nothing_else();
+        let options = options.each();
+        dies_and_returns(&abroad, &options, || {
+            Proxy::microsocks(&abroad.german, DE, None)
+        });
+        dies_and_returns(&abroad, &options, || {
+            Proxy::dante(&abroad.german, &[DE], directory.path())
+        });
+    });
+}
+
+#[test]
+fn an_http_proxy_that_dies_under_load_ends_its_flows_and_its_return_needs_no_restart() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let directory = tempfile::tempdir().unwrap();
+        let exit = format!(
+            "x = {{ kind = \"http-connect\", server = \"{DE}:3128\", credentials = \"de\" }}"
+        );
+        let options = abroad.options(directory.path(), &rerouted(&exit, "x"), &[("de", PASSWORD)]);
+        dies_and_returns(&abroad, &options.each(), || {
+            Proxy::tinyproxy(&abroad.german, DE, directory.path(), ("alice", PASSWORD))
+        });
+    });
+}
+
+#[test]
+fn a_direct_exit_leaves_by_its_interface_and_address_and_by_no_other() {
+    const OTHER: [u8; 4] = [203, 0, 113, 7];
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        abroad.own_address("203.0.113.7/24");
+        let directory = tempfile::tempdir().unwrap();
+        let policy = rerouted("x = { kind = \"direct\" }", "x");
+        for (interface, carries) in [("eth0", true), ("lo", false)] {
+            let config =
+                format!("[exits.x]\naddresses = [\"203.0.113.7\"]\ninterface = \"{interface}\"\n");
+            let options = Options::write(directory.path(), &policy, &config);
+            let to_us = |frame: &Frame| {
+                let us: IpAddr = US.parse().unwrap();
+                !frame.outgoing && destination(frame) == Some(us)
+            };
+            let observer = Observer::judging(&abroad.net, "m", to_us).unwrap();
+            let to = format!("{US}:9");
+            if carries {
+                abroad.succeed(&options.each(), &["up", &to, "1000000"]);
+                abroad.succeed(&options.each(), &["udp", &to, "100", "1000"]);
+            } else {
+                let output = abroad.exec(&options.each(), &peer(), &["up", &to, "1000"]);
+                assert!(!output.status.success(), "{}", said(&output));
+            }
+            let seen = observer.finish().unwrap();
+            assert_eq!((seen.kept.is_empty(), seen.missed), (!carries, 0));
+            let from = |frame: &Frame| frame.bytes.get(12..16) == Some(&OTHER);
+            assert!(seen.kept.iter().all(from), "another address was used");
+        }
     });
 }
 

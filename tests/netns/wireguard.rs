@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Bytes moved each way.
 const BULK: u64 = 32 << 20;
+/// Behind the server nobody knows the way there.
+const NOWHERE: &str = "192.0.2.9";
 const INSIDE: [&str; 2] = ["10.9.0.1/24", "fd09::1/64"];
 
 /// A server of others, and what its client knows.
@@ -101,7 +103,7 @@ impl Server {
         fs::set_permissions(&conf, Permissions::from_mode(0o600)).unwrap();
         let policy = format!(
             "[default]\naction = \"allow\"\n[exits]\nx = {{ kind = \"wireguard\", profile = \"de\" }}\n\
-             [[rule]]\nid = \"abroad\"\nip = [\"{US}\", \"{US6}\"]\naction = \"reroute\"\nexit = \"x\"\n\
+             [[rule]]\nid = \"abroad\"\nip = [\"{US}\", \"{US6}\", \"{NOWHERE}\"]\naction = \"reroute\"\nexit = \"x\"\n\
              [[rule]]\nid = \"no-prc\"\njurisdiction = [\"CN\"]\naction = \"block\"\n"
         );
         let config = format!("[exits.de]\nconfig = \"{}\"\n", conf.display());
@@ -150,6 +152,11 @@ fn streams_datagrams_and_echoes_pass_a_tunnel_and_nothing_goes_past_it() {
             }
             succeed(&["ping", US, "5"]);
             succeed(&["ping", US6, "5"]);
+            // What is said of a packet comes back to who sent it, at once.
+            succeed(&["refused", &format!("{US}:10")]);
+            succeed(&["prohibited-udp", &format!("{US}:10")]);
+            succeed(&["prohibited-udp", &format!("[{US6}]:10")]);
+            succeed(&["unreachable", &format!("{NOWHERE}:9"), "2"]);
             watch.nothing_else();
         }
         let options = server.options(&format!("{DE}:51820"), "MTU = 1280\n");

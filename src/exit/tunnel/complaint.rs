@@ -126,6 +126,10 @@ mod tests {
         let parsed = Parsed::read(packet, Checksum::Trust).unwrap();
         let mut out = Vec::new();
         build::unreachable(&mut out, &parsed, packet, why, router.parse().unwrap());
+        if out.is_empty() {
+            // Nobody complains of a later fragment.
+            return None;
+        }
         let parsed = Parsed::read(&out, Checksum::Verify).unwrap();
         let Transport::IcmpError(error) = parsed.transport else {
             panic!("{parsed:?}");
@@ -193,10 +197,14 @@ mod tests {
         ) {
             let at = if v6 { 48 } else { 28 };
             let bytes = [vec![0; at], quoted].concat();
-            let ip = |v6: bool| -> IpAddr { if v6 { "::1" } else { "192.0.2.1" }.parse().unwrap() };
+            let [from, to] = match v6 {
+                true => ["2001:db8::1", "2001:db8::2"],
+                false => ["192.0.2.1", "192.0.2.2"],
+            }
+            .map(|ip| ip.parse::<IpAddr>().unwrap());
             let mut ping = vec![0; build::HEADROOM];
             let end = ping.len();
-            let (start, _) = build::echo_request_in_place(&mut ping, end, ip(v6), ip(v6), 1, 1);
+            let (start, _) = build::echo_request_in_place(&mut ping, end, from, to, 1, 1);
             let mut parsed = Parsed::read(&ping[start..], Checksum::Trust).unwrap();
             parsed.len = bytes.len();
             let _ = Complaint::read(&bytes, &parsed, &IcmpError { kind, code, quoted: at });

@@ -2,6 +2,7 @@
 //! acknowledgement, whatever that is of (RFC 5681, section 3.1); receivers send fewer and fewer. So one that is of many
 //! segments is told as if each had been acknowledged alone, which counts bytes (RFC 3465).
 
+use crate::packet::checksum::{self, Sum};
 use crate::packet::{Parsed, Tcp, Transport};
 
 /// Headers of a segment, at most: those of IP, with some extensions, and of TCP.
@@ -68,6 +69,12 @@ fn acknowledgement(piece: &mut [u8], parsed: &Parsed, header: &Tcp, ack: u32) ->
     };
     let said = u16::try_from(said).ok()?.to_be_bytes();
     piece.get_mut(at..at + 2)?.copy_from_slice(&said);
+    if parsed.src.is_ipv4() {
+        let ip = piece.get_mut(..parsed.ip_len)?;
+        ip.get_mut(10..12)?.fill(0);
+        let sum = Sum::of(ip).finish();
+        checksum::put(ip, 10, sum);
+    }
     let tcp = piece.get_mut(parsed.ip_len..)?;
     tcp.get_mut(8..12)?.copy_from_slice(&ack.to_be_bytes());
     let flags = tcp.get_mut(13)?;
@@ -109,7 +116,12 @@ mod tests {
             0, 9, 0xc0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x11, 1, 0, 0, 0, 0, 0,
         ];
         tcp[8..12].copy_from_slice(&ack.to_be_bytes());
-        [ip, &tcp, b"abc"].concat()
+        let mut bytes = [ip, &tcp, b"abc"].concat();
+        if v4 {
+            let sum = Sum::of(&bytes[..20]).finish();
+            checksum::put(&mut bytes, 10, sum);
+        }
+        bytes
     }
 
     fn pieces(acknowledged: &mut Acknowledged, ack: u32, waiting: usize, v4: bool) -> Vec<u32> {
