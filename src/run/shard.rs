@@ -346,7 +346,7 @@ impl Shard {
         }
     }
 
-    /// Hands a packet that was held back to the gateway again.
+    /// Hands a packet that was held back, or read by another shard, to the gateway.
     fn go_on(&mut self, offload: &Offload, packet: &[u8], now: Time) {
         let mut whole = [&offload.encode()[..], packet].concat();
         let Some(packet) = whole.get_mut(offload::LEN..) else {
@@ -354,7 +354,10 @@ impl Shard {
         };
         match self.gateway.packet(packet, offload, now) {
             Fate::Done => {}
-            Fate::Send(datagram) => self.send(&datagram, packet, now),
+            Fate::Send(datagram) => {
+                self.send(&datagram, packet, now);
+                send_burst(&mut self.burst, &mut self.sockets);
+            }
             Fate::Pass => write_one(&self.tun, &whole),
         }
     }

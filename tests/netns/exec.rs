@@ -150,6 +150,20 @@ fn datagrams_of_every_size_come_back_without_loss() {
 }
 
 #[test]
+fn a_socket_shows_one_port_to_all_it_talks_to_on_a_gate_of_several_shards() {
+    in_lab(|lab| {
+        let net = net(lab);
+        net.world
+            .run(|| {
+                (9001..9033).for_each(|port| servers::mirror(&format!("{US}:{port}")));
+                Ok(())
+            })
+            .unwrap();
+        net.succeed(&["-q"], &["one-port", US]);
+    });
+}
+
+#[test]
 fn two_thousand_connections_live_at_once() {
     in_lab(|lab| {
         let net = net(lab);

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ["udp", to, count, size] => {
             number(count).and_then(|n| number(size).and_then(|size| udp(to, n, size)))
         }
+        ["one-port", address] => one_port(address),
         ["slow", to, bytes] => number(bytes).and_then(|bytes| slow(to, bytes)),
         ["many", to, count] => number(count).and_then(|count| many(to, count)),
         ["refused", to] => fails_with(to, &[ErrorKind::ConnectionRefused]),
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         ["call", to, seconds] => number(seconds).and_then(|seconds| call(to, seconds)),
         ["send", to, text] => send(to, text),
         ["flood", to, seconds] => number(seconds).and_then(|seconds| flood(to, seconds)),
-        _ => Err("usage: up|down|put|get|both|udp|slow|many|refused|prohibited|prohibited-udp|ping|unreachable|eventually|outage|call|send|flood ADDRESS …".into()),
+        _ => Err("usage: up|down|put|get|both|udp|one-port|slow|many|refused|prohibited|prohibited-udp|ping|unreachable|eventually|outage|call|send|flood ADDRESS …".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,6 +87,28 @@ fn up(to: &str, bytes: u64) -> Outcome {
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard)?;
     same(&heard, &sent)
+}
+
+/// From one socket to many ports, whole and in fragments: each server tells by which port it was asked.
+fn one_port(address: &str) -> Outcome {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut seen = std::collections::BTreeSet::new();
+    for size in [10, 20_000] {
+        for port in 9001..9033 {
+            socket.send_to(&vec![7; size], (address, port))?;
+            let mut answer = [0; 64];
+            let (len, from) = socket.recv_from(&mut answer)?;
+            if from.port() != port {
+                return Err(format!("port {port} was asked, {from} answers").into());
+            }
+            seen.insert(String::from_utf8_lossy(&answer[..len]).into_owned());
+        }
+    }
+    if seen.len() != 1 {
+        return Err(format!("one socket showed as {seen:?}").into());
+    }
+    Ok(())
 }
 
 /// Receives bytes until the server's FIN.

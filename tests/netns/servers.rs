@@ -45,6 +45,17 @@ pub(crate) fn echo(at: &str) {
     });
 }
 
+/// Tells whoever asks the port it sees them by.
+pub(crate) fn mirror(at: &str) {
+    let socket = UdpSocket::bind(at).unwrap();
+    thread::spawn(move || {
+        let mut buffer = vec![0; 65_536];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(from.port().to_string().as_bytes(), from);
+        }
+    });
+}
+
 /// A web server: `GET /N` is N bytes, `PUT` is answered with the digest of the body in hexadecimal.
 pub(crate) fn web(at: &str) {
     let listener = TcpListener::bind(at).unwrap();
