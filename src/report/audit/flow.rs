@@ -2,7 +2,8 @@
 
 use crate::sanitize::{Certainty, Class, Excerpt, Finding, Reading, Stream};
 use crate::time::Time;
-use std::net::SocketAddr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 
 use super::assembly::Assembly;
 
@@ -17,7 +18,7 @@ const REPEATED: usize = 16;
 const MOST_MOMENTS: usize = 200;
 
 /// Which flow: protocol, the side that opened it, the other side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Transport protocol number.
     pub protocol: u8,
@@ -25,6 +26,21 @@ pub struct Key {
     pub source: SocketAddr,
     /// The other side.
     pub destination: SocketAddr,
+}
+
+impl Hash for Key {
+    /// In few words: every packet looks its flow up.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u64::from(self.source.port()) << 16 | u64::from(self.destination.port());
+        state.write_u64(ports << 8 | u64::from(self.protocol));
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let (source, destination) = (source.to_bits(), destination.to_bits());
+                state.write_u64(u64::from(source) << 32 | u64::from(destination));
+            }
+            ends => ends.hash(state),
+        }
+    }
 }
 
 /// One flow.

@@ -13,7 +13,7 @@ use crate::link::pcap::Frame;
 use crate::names::Names;
 use crate::packet::fragment::{Limits, Reassembler};
 use crate::packet::{Checksum, Parsed};
-use crate::sanitize::{Context, Finding, Memory, Reading, Sanitizer};
+use crate::sanitize::{COMPARED, Context, Finding, Memory, Reading, Sanitizer};
 use crate::time::Time;
 pub(in crate::report) use fanout::Recent;
 use std::collections::HashMap;
@@ -114,7 +114,7 @@ impl Audit {
         &mut self,
         (number, at): (u64, Time),
         seen: &Seen<'_>,
-        mut blocked: impl FnMut(SocketAddr) -> bool,
+        blocked: impl FnOnce(SocketAddr) -> bool,
         mut over: impl FnMut(Flow),
     ) {
         self.sweep(at, &mut over);
@@ -160,13 +160,19 @@ impl Audit {
                 self.weight = (self.weight + flow.weight()).saturating_sub(before);
             }
             None if key.protocol == UDP && !seen.payload.is_empty() => {
-                self.datagram(key, (number, at), seen.payload, blocked(key.destination));
+                self.datagram(key, (number, at), seen.payload, blocked);
             }
             None => {}
         }
     }
 
-    fn datagram(&mut self, key: Key, (number, at): (u64, Time), payload: &[u8], blocked: bool) {
+    fn datagram(
+        &mut self,
+        key: Key,
+        (number, at): (u64, Time),
+        payload: &[u8],
+        blocked: impl FnOnce(SocketAddr) -> bool,
+    ) {
         let Some(flow) = self.flows.get_mut(&key) else {
             return;
         };
@@ -176,7 +182,8 @@ impl Audit {
             remote: key.destination,
             index: flow.index,
             now: at,
-            blocked,
+            // Of later ones nothing new is remembered.
+            blocked: flow.index < COMPARED && blocked(key.destination),
         };
         flow.index = flow.index.saturating_add(1);
         // A server's name may stand in any of the first packets of a flow that is encrypted, and nothing after them.
@@ -188,6 +195,9 @@ impl Audit {
             .datagram(&mut self.memory, &context, payload, &mut self.found);
         flow.reading = reading.or(flow.reading);
         self.recent.remember(key, (number, at), payload);
+        if self.found.is_empty() {
+            return;
+        }
         let before = flow.weight();
         flow.tell((number, at), payload, &self.found);
         self.weight = (self.weight + flow.weight()).saturating_sub(before);

@@ -58,7 +58,7 @@ fn looks_like_text(bytes: &[u8]) -> bool {
     let head = bytes.get(..SAMPLE).unwrap_or(bytes);
     let odd = head
         .iter()
-        .filter(|byte| !(matches!(byte, 0x20..=0x7e) || b"\t\r\n\0".contains(byte)))
+        .filter(|byte| !matches!(byte, 0x20..=0x7e | b'\t' | b'\r' | b'\n' | 0))
         .count();
     odd * 16 <= head.len()
 }
@@ -73,7 +73,7 @@ fn tell(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
                 let odd = word
                     .iter()
                     .rev()
-                    .take_while(|byte| b",.;)".contains(byte))
+                    .take_while(|byte| matches!(byte, b',' | b'.' | b';' | b')'))
                     .count();
                 let word = word.get(..word.len() - odd).unwrap_or_default();
                 parameters::query(word, span.start + start, notes);
