@@ -83,7 +83,7 @@ impl Stream {
 
     /// Hands out what has not left, and where in it the part begins that was looked at last.
     pub(super) fn look<T>(&mut self, look: impl FnOnce(&mut [u8], usize) -> T) -> Option<T> {
-        let (chunk, mut seen) = (self.inspection.cleared, None);
+        let (chunk, mut seen) = (self.inspection.chunk(), None);
         self.connection.take(|bytes| {
             seen = Some(look(bytes, chunk));
             0
@@ -186,10 +186,11 @@ impl Gateway {
             inspection,
             ..
         } = &mut **stream;
-        let (mut write, mut waits) = (Some(write), false);
+        let (mut write, mut waits, mut holds) = (Some(write), false, false);
         let taken = connection.take(|bytes| {
             let ready = inspection.ready(bytes, &mut look);
             waits = ready < bytes.len();
+            holds = ready == 0;
             let Some((write, ready)) = write.take().zip(bytes.get(..ready)).filter(|_| ready > 0)
             else {
                 return 0;
@@ -198,6 +199,8 @@ impl Gateway {
             inspection.taken(taken);
             taken
         });
+        let still = look.found.is_empty() && look.shown.is_empty();
+        let read_on = holds && still && inspection.read_on(connection, &mut look);
         if !shown.is_empty() {
             let goes = self.claim(id, shown, now);
             return if goes {
@@ -208,6 +211,9 @@ impl Gateway {
         }
         if !self.found.is_empty() {
             return self.weigh_stream(id, now);
+        }
+        if read_on {
+            return Outgoing::Taken(0);
         }
         if taken > 0 {
             flow.sent.add(taken);
@@ -435,7 +441,7 @@ impl Gateway {
             )) = self.flows.get_mut(id)
             {
                 stream.connection.take(|bytes| {
-                    stream.inspection.cleared = bytes.len();
+                    stream.inspection.judge(bytes.len());
                     0
                 });
             }
