@@ -77,6 +77,14 @@ impl Stream {
         }
     }
 
+    /// What is to be said where the client's bytes are all taken.
+    fn nothing(&self) -> Outgoing {
+        match self.connection.is_finished() {
+            true => Outgoing::Finished,
+            false => Outgoing::Empty,
+        }
+    }
+
     pub(super) fn into_connection(self) -> Connection {
         self.connection
     }
@@ -168,10 +176,7 @@ impl Gateway {
             return Outgoing::Gone;
         };
         if !stream.connection.has_bytes() {
-            return match stream.connection.is_finished() {
-                true => Outgoing::Finished,
-                false => Outgoing::Empty,
-            };
+            return stream.nothing();
         }
         let mut shown = Vec::new();
         let mut look = Look {
@@ -202,11 +207,9 @@ impl Gateway {
         let still = look.found.is_empty() && look.shown.is_empty();
         let read_on = holds && still && inspection.read_on(connection, &mut look);
         if !shown.is_empty() {
-            let goes = self.claim(id, shown, now);
-            return if goes {
-                Outgoing::Taken(0)
-            } else {
-                Outgoing::Gone
+            return match self.claim(id, shown, now) {
+                true => Outgoing::Taken(0),
+                false => Outgoing::Gone,
             };
         }
         if !self.found.is_empty() {
@@ -222,10 +225,9 @@ impl Gateway {
         if waits {
             self.schedule(id, now + HOLD);
         }
-        if taken == 0 && waits {
-            Outgoing::Empty
-        } else {
-            Outgoing::Taken(taken)
+        match taken {
+            0 if waits => Outgoing::Empty,
+            _ => Outgoing::Taken(taken),
         }
     }
 
