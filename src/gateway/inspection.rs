@@ -3,7 +3,11 @@
 use super::pass::HOLD;
 use crate::names::{self, Shown};
 use crate::sanitize::{self, Finding, Sanitizer};
+use crate::stack::Connection;
 use crate::time::Time;
+
+/// No message is held back that is longer than this, in bytes.
+const MESSAGE: usize = 4096;
 
 /// The bytes at the front of the client's ring, as far as they were looked at.
 #[derive(Debug, Default)]
@@ -11,6 +15,10 @@ pub(super) struct Inspection {
     stream: sanitize::Stream,
     /// So many of them were searched.
     pub(super) cleared: usize,
+    /// So many behind the end of the ring, at its beginning, were searched too.
+    ahead: usize,
+    /// So many behind those are being judged.
+    judged: usize,
     /// Reads whom the client asks for, where a rule may want to know.
     names: Option<Box<names::Stream>>,
     /// So many of them were read for names.
@@ -59,10 +67,11 @@ impl Inspection {
             None => self.stream = sanitize::Stream::default(),
         }
         self.cleared = bytes.len();
+        let end = self.cleared + self.ahead;
         let unnamed = self.names.as_ref().map_or(0, |names| names.pending());
         let pending = match look.ended {
             true => 0,
-            false => self.stream.pending().max(unnamed).min(self.cleared),
+            false => self.stream.pending().max(unnamed).min(end),
         };
         let over = |since: Time| look.now.since(since) >= HOLD;
         let over = self.held.is_some_and(over);
@@ -73,8 +82,38 @@ impl Inspection {
         if over {
             self.cleared
         } else {
-            self.cleared - pending
+            (end - pending).min(self.cleared)
         }
+    }
+
+    /// A message that goes on where the ring begins anew cannot be seen whole from its end: reads on there, so that
+    /// nothing of it leaves before the rest is judged. True if there was more.
+    pub(super) fn read_on(&mut self, connection: &mut Connection, look: &mut Look<'_>) -> bool {
+        let from = self.cleared + self.ahead;
+        let more = connection.queued().saturating_sub(from).min(MESSAGE);
+        let Some(sanitizer) = look.sanitizer.filter(|_| more > 0 && from <= MESSAGE) else {
+            return false;
+        };
+        let mut bytes = vec![0; from + more];
+        let copied = connection.peek(&mut bytes);
+        let fresh = bytes.get(from..copied).unwrap_or_default();
+        sanitizer.stream(&mut self.stream, fresh, look.found);
+        self.judged = fresh.len();
+        if look.found.is_empty() {
+            self.judge(self.cleared);
+        }
+        !fresh.is_empty()
+    }
+
+    /// Where the bytes begin that were looked at last.
+    pub(super) fn chunk(&self) -> usize {
+        self.cleared + self.ahead
+    }
+
+    /// What was found may leave: so many bytes at the front are searched, and those behind the ring's end.
+    pub(super) fn judge(&mut self, front: usize) {
+        self.cleared = front;
+        self.ahead += std::mem::take(&mut self.judged);
     }
 
     /// Reads on for names; true if any was shown.
@@ -98,5 +137,8 @@ impl Inspection {
     pub(super) fn taken(&mut self, bytes: usize) {
         self.cleared = self.cleared.saturating_sub(bytes);
         self.read = self.read.saturating_sub(bytes);
+        if self.cleared == 0 {
+            self.cleared = std::mem::take(&mut self.ahead);
+        }
     }
 }

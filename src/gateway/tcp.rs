@@ -77,13 +77,21 @@ impl Stream {
         }
     }
 
+    /// What is to be said where the client's bytes are all taken.
+    fn nothing(&self) -> Outgoing {
+        match self.connection.is_finished() {
+            true => Outgoing::Finished,
+            false => Outgoing::Empty,
+        }
+    }
+
     pub(super) fn into_connection(self) -> Connection {
         self.connection
     }
 
     /// Hands out what has not left, and where in it the part begins that was looked at last.
     pub(super) fn look<T>(&mut self, look: impl FnOnce(&mut [u8], usize) -> T) -> Option<T> {
-        let (chunk, mut seen) = (self.inspection.cleared, None);
+        let (chunk, mut seen) = (self.inspection.chunk(), None);
         self.connection.take(|bytes| {
             seen = Some(look(bytes, chunk));
             0
@@ -168,10 +176,7 @@ impl Gateway {
             return Outgoing::Gone;
         };
         if !stream.connection.has_bytes() {
-            return match stream.connection.is_finished() {
-                true => Outgoing::Finished,
-                false => Outgoing::Empty,
-            };
+            return stream.nothing();
         }
         let mut shown = Vec::new();
         let mut look = Look {
@@ -186,10 +191,11 @@ impl Gateway {
             inspection,
             ..
         } = &mut **stream;
-        let (mut write, mut waits) = (Some(write), false);
+        let (mut write, mut waits, mut holds) = (Some(write), false, false);
         let taken = connection.take(|bytes| {
             let ready = inspection.ready(bytes, &mut look);
             waits = ready < bytes.len();
+            holds = ready == 0;
             let Some((write, ready)) = write.take().zip(bytes.get(..ready)).filter(|_| ready > 0)
             else {
                 return 0;
@@ -198,16 +204,19 @@ impl Gateway {
             inspection.taken(taken);
             taken
         });
+        let still = look.found.is_empty() && look.shown.is_empty();
+        let read_on = holds && still && inspection.read_on(connection, &mut look);
         if !shown.is_empty() {
-            let goes = self.claim(id, shown, now);
-            return if goes {
-                Outgoing::Taken(0)
-            } else {
-                Outgoing::Gone
+            return match self.claim(id, shown, now) {
+                true => Outgoing::Taken(0),
+                false => Outgoing::Gone,
             };
         }
         if !self.found.is_empty() {
             return self.weigh_stream(id, now);
+        }
+        if read_on {
+            return Outgoing::Taken(0);
         }
         if taken > 0 {
             flow.sent.add(taken);
@@ -216,10 +225,9 @@ impl Gateway {
         if waits {
             self.schedule(id, now + HOLD);
         }
-        if taken == 0 && waits {
-            Outgoing::Empty
-        } else {
-            Outgoing::Taken(taken)
+        match taken {
+            0 if waits => Outgoing::Empty,
+            _ => Outgoing::Taken(taken),
         }
     }
 
@@ -439,7 +447,7 @@ impl Gateway {
             )) = self.flows.get_mut(id)
             {
                 stream.connection.take(|bytes| {
-                    stream.inspection.cleared = bytes.len();
+                    stream.inspection.judge(bytes.len());
                     0
                 });
             }

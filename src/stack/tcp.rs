@@ -394,6 +394,17 @@ impl Connection {
         taken
     }
 
+    /// How many bytes the client sent that were not taken.
+    pub fn queued(&self) -> usize {
+        self.socket().recv_queue()
+    }
+
+    /// Copies what the client sent, from the first byte that was not taken on, also where it lies in two pieces; how many
+    /// bytes.
+    pub fn peek(&mut self, room: &mut [u8]) -> usize {
+        self.socket_mut().peek_slice(room).unwrap_or(0)
+    }
+
     /// Lends free room for bytes to the client, as far as it lies in one piece; `put` says how many it wrote.
     /// Zero where there is no room.
     pub fn put(&mut self, put: impl FnOnce(&mut [u8]) -> usize) -> usize {

@@ -271,3 +271,43 @@ fn what_is_only_suspected_is_told_and_leaves() {
     let left = servers.map(|server| world.datagram(CLIENT, server, &long).is_some());
     assert_eq!(left, [true, true, false]);
 }
+
+/// Fills the ring once round but for its last `left` bytes, with a request that gives nothing away.
+fn almost_round(left: usize) -> Talk {
+    const RING: usize = 128 << 10;
+    let reject = REDACT.replace("redact", "reject");
+    let mut talk = Talk::open(World::new(&reject, &[]));
+    let head = "POST / HTTP/1.1\r\nContent-Length: ";
+    let body = RING - left - head.len() - 6 - 4;
+    let mut request = format!("{head}{body}\r\n\r\n").into_bytes();
+    request.resize(RING - left, b'.');
+    for part in request.chunks(40_000) {
+        assert_eq!(talk.say(part).len(), part.len());
+    }
+    talk
+}
+
+const LOGIN: &[u8] = b"POST /login HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+    Content-Length: 24\r\n\r\nname=x&password=hunter22";
+
+#[test]
+fn a_request_that_goes_round_the_ring_is_read_whole_before_any_of_it_leaves() {
+    for left in 1..LOGIN.len() {
+        let mut talk = almost_round(left);
+        assert_eq!(talk.say(LOGIN), b"", "{left} bytes before the end");
+        talk.world.wait(Duration::from_secs(1));
+        assert!(talk.is_over());
+        let leaks = told(&talk.world.events());
+        assert!(leaks.iter().any(|leak| leak.0 == "parameter.credential"));
+    }
+}
+
+#[test]
+fn a_harmless_request_that_goes_round_the_ring_leaves_at_once_in_order() {
+    let harmless = String::from_utf8_lossy(LOGIN).replace("password", "p_or_not");
+    for left in 1..harmless.len() {
+        let mut talk = almost_round(left);
+        assert_eq!(talk.say(harmless.as_bytes()), harmless.as_bytes(), "{left}");
+        assert_eq!(talk.say(harmless.as_bytes()), harmless.as_bytes(), "{left}");
+    }
+}

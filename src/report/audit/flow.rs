@@ -1,11 +1,17 @@
 //! One flow of a capture and what was found in it.
 
-use crate::sanitize::{Certainty, Class, Excerpt, Finding, Reading, Stream};
+use crate::link::frame::Segment;
+use crate::sanitize::{
+    COMPARED, Certainty, Class, Context, Excerpt, Finding, Reading, Sanitizer, Stream,
+};
 use crate::time::Time;
-use std::net::SocketAddr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 
 use super::assembly::Assembly;
 
+/// Datagrams of an encrypted flow that are looked at.
+const SEALED: u32 = 8;
 /// Frame numbers kept of one finding; beyond that only their count grows.
 const MOST_FRAMES: usize = 1000;
 /// Findings kept of one flow.
@@ -17,7 +23,7 @@ const REPEATED: usize = 16;
 const MOST_MOMENTS: usize = 200;
 
 /// Which flow: protocol, the side that opened it, the other side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Transport protocol number.
     pub protocol: u8,
@@ -25,6 +31,21 @@ pub struct Key {
     pub source: SocketAddr,
     /// The other side.
     pub destination: SocketAddr,
+}
+
+impl Hash for Key {
+    /// In few words: every packet looks its flow up.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u64::from(self.source.port()) << 16 | u64::from(self.destination.port());
+        state.write_u64(ports << 8 | u64::from(self.protocol));
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let (source, destination) = (source.to_bits(), destination.to_bits());
+                state.write_u64(u64::from(source) << 32 | u64::from(destination));
+            }
+            ends => ends.hash(state),
+        }
+    }
 }
 
 /// One flow.
@@ -148,6 +169,55 @@ impl Flow {
             self.kept += REPEATED;
         }
         known
+    }
+
+    /// Takes a segment of the opener; `found` is empty before and after.
+    pub(super) fn segment(
+        &mut self,
+        (number, at): (u64, Time),
+        (segment, payload): (Segment, &[u8]),
+        sanitizer: &Sanitizer,
+        found: &mut Vec<Finding>,
+    ) {
+        if segment.syn {
+            self.opener.start(segment.sequence.wrapping_add(1));
+        }
+        let Self { opener, stream, .. } = self;
+        let mut told: Vec<(u64, Vec<u8>, Vec<Finding>)> = Vec::new();
+        opener.take(segment.sequence, payload, number, |number, bytes| {
+            sanitizer.stream(stream, bytes, found);
+            if !found.is_empty() {
+                told.push((number, bytes.to_vec(), std::mem::take(found)));
+            }
+        });
+        for (number, bytes, found) in told {
+            self.tell((number, at), &bytes, &found);
+        }
+        self.reading = self.stream.reading().or(self.reading);
+    }
+
+    /// What is known of the opener's next datagram beside its payload; none if it need not be looked at. `blocked` says
+    /// whether the policy blocks the jurisdiction of an address.
+    pub(super) fn datagram(
+        &mut self,
+        now: Time,
+        blocked: impl FnOnce(SocketAddr) -> bool,
+    ) -> Option<Context> {
+        let index = self.index;
+        self.index = index.saturating_add(1);
+        // A server's name may stand in any of the first packets of a flow that is encrypted, and nothing after them.
+        if index >= SEALED && self.reading.is_some_and(|reading| reading.sealed) {
+            return None;
+        }
+        Some(Context {
+            client: self.key.source.ip(),
+            sport: self.key.source.port(),
+            remote: self.key.destination,
+            index,
+            now,
+            // Of later ones nothing new is remembered.
+            blocked: index < COMPARED && blocked(self.key.destination),
+        })
     }
 
     /// Bytes that it takes beyond those that every flow takes, roughly.

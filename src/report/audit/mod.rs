@@ -13,7 +13,7 @@ use crate::link::pcap::Frame;
 use crate::names::Names;
 use crate::packet::fragment::{Limits, Reassembler};
 use crate::packet::{Checksum, Parsed};
-use crate::sanitize::{Context, Finding, Memory, Reading, Sanitizer};
+use crate::sanitize::{Finding, Memory, Reading, Sanitizer};
 use crate::time::Time;
 pub(in crate::report) use fanout::Recent;
 use std::collections::HashMap;
@@ -30,8 +30,6 @@ const IDLE: Duration = Duration::from_secs(600);
 const MOST_FLOWS: usize = 65_536;
 const MOST_BYTES: usize = 48 << 20;
 
-/// Datagrams of an encrypted flow that are looked at.
-const SEALED: u32 = 8;
 /// Pairs of client and address whose names are remembered.
 const MOST_NAMES: usize = 50_000;
 /// Fragments that wait for others; together at most 4 MiB.
@@ -114,7 +112,7 @@ impl Audit {
         &mut self,
         (number, at): (u64, Time),
         seen: &Seen<'_>,
-        mut blocked: impl FnMut(SocketAddr) -> bool,
+        blocked: impl FnOnce(SocketAddr) -> bool,
         mut over: impl FnMut(Flow),
     ) {
         self.sweep(at, &mut over);
@@ -141,53 +139,38 @@ impl Audit {
         match seen.segment {
             Some(segment) => {
                 let before = flow.weight();
-                if segment.syn {
-                    flow.opener.start(segment.sequence.wrapping_add(1));
-                }
-                let (sanitizer, found) = (&self.sanitizer, &mut self.found);
-                let Flow { opener, stream, .. } = &mut **flow;
-                let mut told: Vec<(u64, Vec<u8>, Vec<Finding>)> = Vec::new();
-                opener.take(segment.sequence, seen.payload, number, |number, bytes| {
-                    sanitizer.stream(stream, bytes, found);
-                    if !found.is_empty() {
-                        told.push((number, bytes.to_vec(), std::mem::take(found)));
-                    }
-                });
-                for (number, bytes, found) in told {
-                    flow.tell((number, at), &bytes, &found);
-                }
-                flow.reading = flow.stream.reading().or(flow.reading);
+                let found = &mut self.found;
+                flow.segment(
+                    (number, at),
+                    (segment, seen.payload),
+                    &self.sanitizer,
+                    found,
+                );
                 self.weight = (self.weight + flow.weight()).saturating_sub(before);
             }
             None if key.protocol == UDP && !seen.payload.is_empty() => {
-                self.datagram(key, (number, at), seen.payload, blocked(key.destination));
+                let Some(context) = flow.datagram(at, blocked) else {
+                    return;
+                };
+                let (memory, found) = (&mut self.memory, &mut self.found);
+                let reading = self
+                    .sanitizer
+                    .datagram(memory, &context, seen.payload, found);
+                flow.reading = reading.or(flow.reading);
+                self.recent.remember(key, (number, at), seen.payload);
+                if !self.found.is_empty() {
+                    self.tell(key, (number, at), seen.payload);
+                }
             }
             None => {}
         }
     }
 
-    fn datagram(&mut self, key: Key, (number, at): (u64, Time), payload: &[u8], blocked: bool) {
+    /// Takes what was found in a datagram.
+    fn tell(&mut self, key: Key, (number, at): (u64, Time), payload: &[u8]) {
         let Some(flow) = self.flows.get_mut(&key) else {
             return;
         };
-        let context = Context {
-            client: key.source.ip(),
-            sport: key.source.port(),
-            remote: key.destination,
-            index: flow.index,
-            now: at,
-            blocked,
-        };
-        flow.index = flow.index.saturating_add(1);
-        // A server's name may stand in any of the first packets of a flow that is encrypted, and nothing after them.
-        if context.index >= SEALED && flow.reading.is_some_and(|reading| reading.sealed) {
-            return;
-        }
-        let reading = self
-            .sanitizer
-            .datagram(&mut self.memory, &context, payload, &mut self.found);
-        flow.reading = reading.or(flow.reading);
-        self.recent.remember(key, (number, at), payload);
         let before = flow.weight();
         flow.tell((number, at), payload, &self.found);
         self.weight = (self.weight + flow.weight()).saturating_sub(before);

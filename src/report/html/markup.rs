@@ -5,12 +5,16 @@ use jiff::Timestamp;
 
 /// A page being written.
 #[derive(Default)]
-pub(super) struct Page(String);
+pub(super) struct Page {
+    written: String,
+    /// The id of the heading under which it is being written.
+    heading: String,
+}
 
 impl Page {
     /// Markup of our own.
     pub(super) fn raw(&mut self, markup: &str) {
-        self.0.push_str(markup);
+        self.written.push_str(markup);
     }
 
     /// Anything else.
@@ -27,9 +31,9 @@ impl Page {
                     || ('\u{202a}'..='\u{202e}').contains(&c)
                     || ('\u{2066}'..='\u{2069}').contains(&c) =>
                 {
-                    self.0.push('\u{fffd}');
+                    self.written.push('\u{fffd}');
                 }
-                c => self.0.push(c),
+                c => self.written.push(c),
             }
         }
     }
@@ -59,6 +63,7 @@ impl Page {
 
     /// A heading that begins a part, and a sentence that says what it shows.
     pub(super) fn part(&mut self, id: &str, name: &str, about: &str) {
+        id.clone_into(&mut self.heading);
         self.raw("<section aria-labelledby=\"");
         self.raw(id);
         self.raw("\"><h2 id=\"");
@@ -72,7 +77,10 @@ impl Page {
 
     /// Begins a table with these columns; those that start with `#` hold numbers.
     pub(super) fn table(&mut self, columns: &[&str]) {
-        self.raw("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table\"><table><thead><tr>");
+        let heading = self.heading.clone();
+        self.raw("<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-labelledby=\"");
+        self.raw(&heading);
+        self.raw("\"><table><thead><tr>");
         for column in columns {
             match column.strip_prefix('#') {
                 Some(name) => {
@@ -96,7 +104,7 @@ impl Page {
 
     /// The page.
     pub(super) fn finish(self) -> String {
-        self.0
+        self.written
     }
 }
 

@@ -1,6 +1,7 @@
 //! BitTorrent: the distributed hash table (BEP 5), trackers over UDP (BEP 15), the peers' handshake (BEP 3).
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::stream::{Opening, Step};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
@@ -14,6 +15,8 @@ const NODE: Leak = Leak::new(
 const TORRENT: Leak = Leak::new("bittorrent.torrent", Class::ContentId, "info hash");
 
 pub(super) const LEAKS: &[Leak] = &[NODE, TORRENT];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::of(b"d\0"));
 
 const HANDSHAKE: &[u8] = b"\x13BitTorrent protocol";
 const HASH: usize = 20;

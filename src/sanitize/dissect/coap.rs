@@ -1,6 +1,7 @@
 //! CoAP requests (RFC 7252): what they ask for, and the name of an endpoint (LwM2M registers with `ep=`).
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading, parameters, text};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
@@ -9,6 +10,8 @@ const HOST: Leak = Leak::new("coap.host", Class::DestMeta, "host");
 const ENDPOINT: Leak = Leak::new("coap.endpoint", Class::DeviceId, "endpoint name");
 
 pub(super) const LEAKS: &[Leak] = &[HOST, ENDPOINT];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::range(0x40, 0x48).or(Set::range(0x50, 0x58)));
 
 const URI_HOST: u32 = 3;
 const URI_PATH: u32 = 11;

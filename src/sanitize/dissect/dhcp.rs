@@ -1,6 +1,7 @@
 //! DHCP (RFC 2131, RFC 2132) and DHCPv6 (RFC 8415): the hardware address, the device's name and its identifiers.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::{Codec, Leak};
@@ -14,6 +15,10 @@ const VENDOR: Leak =
     Leak::new("dhcp.vendor-class", Class::Software, "vendor class").with(Codec::DhcpPadding);
 
 pub(super) const LEAKS: &[Leak] = &[HARDWARE, CLIENT_ID, HOST_NAME, VENDOR];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::of(&[1, 2]));
+/// A message type, and an option below 256.
+pub(super) const SHAPE_V6: Shape = Shape::first(Set::range(1, 11)).fifth(Set::of(&[0]));
 
 const MAGIC: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 

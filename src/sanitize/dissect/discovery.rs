@@ -1,5 +1,6 @@
 //! Discovery on the LAN in text: SSDP (UPnP Device Architecture 2.0, section 1) and WS-Discovery (OASIS 2009).
 
+use super::shape::{Set, Shape};
 use super::{Notes, Reading, text};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
@@ -9,6 +10,9 @@ const NAME: Leak = Leak::new("discovery.name", Class::HostName, "friendly name")
 const SOFTWARE: Leak = Leak::new("discovery.software", Class::Software, "software");
 
 pub(super) const LEAKS: &[Leak] = &[DEVICE, NAME, SOFTWARE];
+
+/// Of the three first lines, or of a document after white space.
+pub(super) const SHAPE: Shape = Shape::first(Set::of(b"MNH< \t\n\r\x0c"));
 
 pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     ssdp(payload, notes).or_else(|| ws_discovery(payload, notes))

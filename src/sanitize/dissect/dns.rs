@@ -4,6 +4,7 @@
 //! or its owner. EDNS options tell the client's network (RFC 7871) and, by vendors' options, its hardware address.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::stream::{Opening, Step};
 use super::{Notes, Reading};
 use crate::sanitize::class::{Certainty, Class};
@@ -20,6 +21,9 @@ const VENDOR_OPTION: Leak = Leak::new("dns.vendor-option", Class::DeviceId, "ven
     .with(Codec::EdnsPadding);
 
 pub(super) const LEAKS: &[Leak] = &[QUERY, LOCAL_NAME, CLIENT_SUBNET, OWNER, VENDOR_OPTION];
+
+/// No message has more than 511 questions.
+pub(super) const SHAPE: Shape = Shape::ANY.fifth(Set::of(&[0, 1]));
 
 const ADDRESS: u16 = 1;
 const POINTER: u16 = 12;

@@ -1,11 +1,14 @@
 //! DTLS up to 1.2 (RFC 6347) and the plain records of 1.3 (RFC 9147): the client hello and the client's certificate.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading, tls};
 use crate::sanitize::finding::Leak;
 
 /// It tells what TLS tells.
 pub(super) const LEAKS: &[Leak] = tls::LEAKS;
+
+pub(super) const SHAPE: Shape = Shape::first(Set::range(20, 26));
 
 const CLIENT_HELLO: u8 = 1;
 const CERTIFICATE: u8 = 11;

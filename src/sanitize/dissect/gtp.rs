@@ -2,6 +2,7 @@
 //! inside a mobile operator's network and have no business on any other.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
@@ -14,6 +15,8 @@ const SUBSCRIBER: Leak = Leak::new(
 const EQUIPMENT: Leak = Leak::new("gtp.equipment", Class::DeviceId, "IMEI");
 
 pub(super) const LEAKS: &[Leak] = &[SUBSCRIBER, EQUIPMENT];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::range(0x30, 0x37).or(Set::of(&[0x40, 0x48])));
 
 pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);

@@ -2,6 +2,7 @@
 
 use super::ber::{self, SEQUENCE};
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::stream::{Opening, Step};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
@@ -13,6 +14,9 @@ const SERVICE: Leak = Leak::new("kerberos.service", Class::DestMeta, "service pr
 const HOST: Leak = Leak::new("kerberos.host", Class::HostName, "NetBIOS name");
 
 pub(super) const LEAKS: &[Leak] = &[CLIENT, REALM, SERVICE, HOST];
+
+pub(super) const SHAPE: Shape =
+    Shape::first(Set::of(&[AS_REQUEST, TGS_REQUEST]).or(Set::of(&OTHERS)));
 
 /// Application tags of the requests for a ticket, and of what uses one.
 const AS_REQUEST: u8 = 0x6a;

@@ -2,6 +2,7 @@
 
 use super::ber::{self, INTEGER, OCTETS, SEQUENCE};
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::stream::{Opening, Step};
 use super::{Notes, Reading, ntlm};
 use crate::sanitize::class::Class;
@@ -13,6 +14,8 @@ const PERSON: Leak = Leak::new("ldap.person", Class::PersonId, "person asked for
 const HOST: Leak = Leak::new("ldap.host", Class::HostName, "host asked for");
 
 pub(super) const LEAKS: &[Leak] = &[NAME, PASSWORD, PERSON, HOST];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::of(&[SEQUENCE]));
 
 const BIND: u8 = 0x60;
 const SEARCH: u8 = 0x63;

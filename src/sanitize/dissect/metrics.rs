@@ -1,6 +1,7 @@
 //! Metrics: statsd and collectd over datagrams, Graphite and InfluxDB lines over both. Their paths name hosts.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::stream::{Opening, Step};
 use super::{Notes, Reading, text};
 use crate::sanitize::class::Class;
@@ -10,6 +11,8 @@ const HOST: Leak = Leak::new("metrics.host", Class::HostName, "host");
 const PATH: Leak = Leak::new("metrics.path", Class::HostName, "metric path");
 
 pub(super) const LEAKS: &[Leak] = &[HOST, PATH];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::range(0, 0x7f));
 
 pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     if collectd(payload, notes).is_some() {

@@ -6,6 +6,7 @@
 
 mod ber;
 mod notes;
+mod shape;
 mod stream;
 mod table;
 

@@ -1,6 +1,7 @@
 //! NetBIOS names and datagrams over UDP (RFC 1002): the names of computers, users and work groups.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::{Certainty, Class};
 use crate::sanitize::finding::Leak;
@@ -10,15 +11,15 @@ const NAME: Leak = Leak::new("netbios.name", Class::HostName, "NetBIOS name");
 
 pub(super) const LEAKS: &[Leak] = &[NAME];
 
+/// A random number, and few questions.
+pub(super) const NAMES: Shape = Shape::ANY.fifth(Set::of(&[0]));
+pub(super) const DATAGRAMS: Shape = Shape::first(Set::range(0x10, 0x12));
+
 /// Length of an encoded name, its length byte left out.
 const ENCODED: u8 = 32;
 
-pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
-    name_service(payload, notes).or_else(|| datagram_service(payload, notes))
-}
-
 /// Section 4.2: a header as in DNS, then questions and records.
-fn name_service(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+pub(super) fn name_service(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);
     bytes.skip(4)?;
     let questions = bytes.u16()?;
@@ -49,7 +50,7 @@ fn name_service(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
 }
 
 /// Section 4.4: who sends to whom, then the data.
-fn datagram_service(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+pub(super) fn datagram_service(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);
     bytes.u8().filter(|kind| (0x10..=0x12).contains(kind))?;
     bytes.skip(1 + 2 + 4 + 2)?;
@@ -115,13 +116,13 @@ mod tests {
         let mut bytes = vec![1, 2, 1, 0x10, 0, 1, 0, 0, 0, 0, 0, 0];
         bytes.extend(encoded(b"ANNES-LAPTOP   \0"));
         bytes.extend([0, 0x20, 0, 1]);
-        let told = found(read, &bytes).unwrap();
+        let told = found(name_service, &bytes).unwrap();
         assert_eq!(
             (told[0].leak, told[0].sample.as_str()),
             ("netbios.name", "A…OP")
         );
         bytes.push(0);
-        assert_eq!(found(read, &bytes), None);
+        assert_eq!(found(name_service, &bytes), None);
     }
 
     #[test]
@@ -132,6 +133,6 @@ mod tests {
         bytes.extend((names.len() as u16).to_be_bytes());
         bytes.extend([0, 0]);
         bytes.extend(names);
-        assert_eq!(found(read, &bytes).unwrap().len(), 1);
+        assert_eq!(found(datagram_service, &bytes).unwrap().len(), 1);
     }
 }

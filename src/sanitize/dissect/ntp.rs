@@ -1,9 +1,18 @@
 //! NTP (RFC 5905): recognised so that its clocks are not taken for identifiers. It tells nothing of a person.
 
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::finding::Leak;
 
 pub(super) const LEAKS: &[Leak] = &[];
+
+/// Versions 1 to 4, whatever the leap indicator.
+pub(super) const SHAPE: Shape = Shape::first(
+    Set::range(0x08, 0x27)
+        .or(Set::range(0x48, 0x67))
+        .or(Set::range(0x88, 0xa7))
+        .or(Set::range(0xc8, 0xe7)),
+);
 
 /// Length of the header; an authenticator of 20 or 24 bytes may follow.
 const HEADER: usize = 48;

@@ -3,6 +3,7 @@
 //! free clients and analysers of it agree. The account number stands in the clear in every datagram.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::{Certainty, Class};
 use crate::sanitize::finding::Leak;
@@ -10,6 +11,8 @@ use crate::sanitize::finding::Leak;
 const ACCOUNT: Leak = Leak::new("oicq.account", Class::PersonId, "account number");
 
 pub(super) const LEAKS: &[Leak] = &[ACCOUNT];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::of(&[START]));
 
 const START: u8 = 0x02;
 const END: u8 = 0x03;

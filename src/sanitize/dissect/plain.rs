@@ -56,11 +56,9 @@ pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step
 /// Printable but for one byte in sixteen.
 fn looks_like_text(bytes: &[u8]) -> bool {
     let head = bytes.get(..SAMPLE).unwrap_or(bytes);
-    let odd = head
-        .iter()
-        .filter(|byte| !(matches!(byte, 0x20..=0x7e) || b"\t\r\n\0".contains(byte)))
-        .count();
-    odd * 16 <= head.len()
+    let plain = |byte: &u8| matches!(byte, 0x20..=0x7e | b'\t' | b'\r' | b'\n' | 0);
+    let mut odd = head.iter().filter(|byte| !plain(byte));
+    odd.nth(head.len() / 16).is_none()
 }
 
 fn tell(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
@@ -73,7 +71,7 @@ fn tell(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
                 let odd = word
                     .iter()
                     .rev()
-                    .take_while(|byte| b",.;)".contains(byte))
+                    .take_while(|byte| matches!(byte, b',' | b'.' | b';' | b')'))
                     .count();
                 let word = word.get(..word.len() - odd).unwrap_or_default();
                 parameters::query(word, span.start + start, notes);

@@ -1,6 +1,7 @@
 //! QUIC (RFC 9000): the server name in the client hello that an Initial packet carries.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::payload::hello::ClientHello;
 use crate::payload::quic::{LONGEST, Packet, crypto};
@@ -11,6 +12,9 @@ use std::ops::Range;
 const SERVER_NAME: Leak = Leak::new("quic.server-name", Class::DestMeta, "server name");
 
 pub(super) const LEAKS: &[Leak] = &[SERVER_NAME];
+
+/// A long header, and the last byte of a known version.
+pub(super) const SHAPE: Shape = Shape::first(Set::range(0xc0, 0xff)).fifth(Set::of(&[1, 0xcf]));
 
 pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let packet = Packet::first(payload)?;

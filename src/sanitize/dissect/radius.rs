@@ -1,6 +1,7 @@
 //! RADIUS (RFC 2865, RFC 2866, RFC 5176): user name, station addresses, subscriber number.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
@@ -15,6 +16,12 @@ const STATION: Leak = Leak::new(
 const ACCESS_SERVER: Leak = Leak::new("radius.access-server", Class::HostName, "access server");
 
 pub(super) const LEAKS: &[Leak] = &[USER, PASSWORD, STATION, ACCESS_SERVER];
+
+pub(super) const SHAPE: Shape = Shape::first(
+    Set::range(1, 5)
+        .or(Set::range(11, 13))
+        .or(Set::range(40, 45)),
+);
 
 pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);

@@ -1,6 +1,7 @@
 //! RTCP (RFC 3550, section 6): the source description names the sender. Encrypted RTCP does not walk to its end.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::{Codec, Leak};
@@ -24,6 +25,8 @@ const TOOL: Leak = Leak::new("rtcp.tool", Class::Software, "tool").with(Codec::B
 const NOTE: Leak = Leak::new("rtcp.note", Class::Content, "note").with(Codec::Blanks);
 
 pub(super) const LEAKS: &[Leak] = &[CNAME, RANDOM_CNAME, PERSON, LOCATION, TOOL, NOTE];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::range(0x80, 0xbf));
 
 const DESCRIPTION: u8 = 202;
 

@@ -2,10 +2,13 @@
 //! them (RFC 6464) tells an observer who speaks; which element it is was agreed elsewhere, so nothing is told.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::finding::Leak;
 
 pub(super) const LEAKS: &[Leak] = &[];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::range(0x90, 0x9f).or(Set::range(0xb0, 0xbf)));
 
 const ONE_BYTE: u16 = 0xbede;
 

@@ -10,6 +10,7 @@
 //! as an identifier.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
@@ -18,6 +19,8 @@ const SERVER: Leak = Leak::new("sd-rtn.server", Class::DestMeta, "server name");
 const IDENTIFIER: Leak = Leak::new("sd-rtn.identifier", Class::PersonId, "undocumented tag");
 
 pub(super) const LEAKS: &[Leak] = &[SERVER, IDENTIFIER];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::of(&[0]));
 
 const CLIENT_HELLO: u8 = 0x21;
 const SERVER_HELLO: u8 = 0x23;

@@ -1,5 +1,6 @@
 //! SIP (RFC 3261) and the session descriptions in it (RFC 8866): who calls whom, from where, with what.
 
+use super::shape::{Set, Shape};
 use super::stream::{Opening, Step};
 use super::{Notes, Reading, text};
 use crate::sanitize::class::Class;
@@ -17,6 +18,9 @@ const SOFTWARE: Leak = Leak::new("sip.software", Class::Software, "software");
 const MESSAGE: Leak = Leak::new("sip.message", Class::Content, "instant message");
 
 pub(super) const LEAKS: &[Leak] = &[PERSON, USER, CREDENTIAL, SOFTWARE, MESSAGE];
+
+/// The methods' first letters, and the version's.
+pub(super) const SHAPE: Shape = Shape::first(Set::of(b"IABCROPSNMU"));
 
 const METHODS: [&[u8]; 14] = [
     b"INVITE ",

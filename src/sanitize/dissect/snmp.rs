@@ -2,6 +2,7 @@
 
 use super::ber::{self, INTEGER, OCTETS, OID, SEQUENCE};
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
@@ -15,6 +16,8 @@ const SYSTEM: Leak = Leak::new(
 );
 
 pub(super) const LEAKS: &[Leak] = &[COMMUNITY, USER, SYSTEM];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::of(&[SEQUENCE]));
 
 /// sysContact, sysName and sysLocation: 1.3.6.1.2.1.1 and 4, 5 or 6.
 const SYSTEM_GROUP: [u8; 7] = [0x2b, 6, 1, 2, 1, 1, 4];

@@ -2,6 +2,7 @@
 //! server query, which names nobody.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
@@ -15,6 +16,8 @@ const HARDWARE: Leak = Leak::new(
 );
 
 pub(super) const LEAKS: &[Leak] = &[HOST, ACCOUNT, HARDWARE];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::of(&[0xff])).fifth(Set::of(b"\x21TUVWi"));
 
 const BEACON: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0x21, 0x4c, 0x5f, 0xa0];
 

@@ -4,6 +4,7 @@
 //! address is a person's. Attributes of vendors may carry anything and are compared across servers.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::stream::{Opening, Step};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
@@ -15,6 +16,8 @@ const REALM: Leak = Leak::new("stun.realm", Class::ServiceMeta, "realm");
 const SOFTWARE: Leak = Leak::new("stun.software", Class::Software, "software");
 
 pub(super) const LEAKS: &[Leak] = &[USERNAME, ACCOUNT, REALM, SOFTWARE];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::range(0, 0x3f));
 
 const COOKIE: u32 = 0x2112_a442;
 const HEADER: usize = 20;

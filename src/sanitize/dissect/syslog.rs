@@ -1,5 +1,6 @@
 //! Syslog (RFC 5424, RFC 3164), in datagrams and over streams (RFC 6587): the host's name and the message.
 
+use super::shape::{Set, Shape};
 use super::stream::{Opening, Step};
 use super::{Notes, Reading, text};
 use crate::sanitize::class::Class;
@@ -9,6 +10,8 @@ const HOST: Leak = Leak::new("syslog.host", Class::HostName, "host");
 const MESSAGE: Leak = Leak::new("syslog.message", Class::Content, "message");
 
 pub(super) const LEAKS: &[Leak] = &[HOST, MESSAGE];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::of(b"<"));
 
 const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",

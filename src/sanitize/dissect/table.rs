@@ -1,5 +1,6 @@
 //! The list of dissectors, and the order in which they are tried: strong marks first, weak ones last.
 
+use super::shape::Table;
 use super::stream::{Opening, Step};
 use super::*;
 use crate::sanitize::finding::Leak;
@@ -10,6 +11,17 @@ struct Datagrams {
     protocol: &'static str,
     leaks: &'static [Leak],
     read: fn(&[u8], &mut Notes<'_>) -> Option<Reading>,
+}
+
+impl Datagrams {
+    /// Reads a datagram; leaves no note if it is of another protocol.
+    fn try_read(&self, payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+        let reading = (self.read)(payload, notes);
+        if reading.is_none() {
+            notes.discard();
+        }
+        reading
+    }
 }
 
 /// One protocol over streams.
@@ -24,12 +36,16 @@ pub(super) struct Streams {
 }
 
 macro_rules! datagrams {
-    ($($module:ident :: $read:ident),* $(,)?) => {
-        &[$(Datagrams {
+    ($($module:ident :: $read:ident $shape:ident),* $(,)?) => {
+        /// Protocols over datagrams.
+        static DATAGRAM: &[Datagrams] = &[$(Datagrams {
             protocol: stringify!($module),
             leaks: $module::LEAKS,
             read: $module::$read,
-        }),*]
+        }),*];
+
+        /// Which of them may know a datagram.
+        static TABLE: Table = Table::new(&[$($module::$shape),*]);
     };
 }
 
@@ -44,34 +60,42 @@ macro_rules! streams {
     };
 }
 
-static DATAGRAM: &[Datagrams] = datagrams![
-    tunnel::read,
-    stun::read,
-    quic::read,
-    dtls::read,
-    dhcp::read,
-    dhcp::read_v6,
-    sd_rtn::read,
-    oicq::read,
-    steam::read,
-    snmp::read,
-    kerberos::read,
-    ldap::read,
-    sip::read,
-    discovery::read,
-    vendor::read,
-    bittorrent::read,
-    syslog::read,
-    netbios::read,
-    dns::read,
-    radius::read,
-    tftp::read,
-    ntp::read,
-    gtp::read,
-    metrics::read,
-    rtcp::read,
-    coap::read,
-    rtp::read,
+datagrams![
+    tunnel::wireguard WIREGUARD,
+    tunnel::tailscale TAILSCALE,
+    tunnel::ike IKE,
+    tunnel::openvpn OPENVPN,
+    stun::read SHAPE,
+    quic::read SHAPE,
+    dtls::read SHAPE,
+    dhcp::read SHAPE,
+    dhcp::read_v6 SHAPE_V6,
+    sd_rtn::read SHAPE,
+    oicq::read SHAPE,
+    steam::read SHAPE,
+    snmp::read SHAPE,
+    kerberos::read SHAPE,
+    ldap::read SHAPE,
+    sip::read SHAPE,
+    discovery::read SHAPE,
+    vendor::dropbox DROPBOX,
+    vendor::miio MIIO,
+    vendor::tuya TUYA,
+    vendor::ubiquiti UBIQUITI,
+    vendor::mikrotik MIKROTIK,
+    bittorrent::read SHAPE,
+    syslog::read SHAPE,
+    netbios::name_service NAMES,
+    netbios::datagram_service DATAGRAMS,
+    dns::read SHAPE,
+    radius::read SHAPE,
+    tftp::read SHAPE,
+    ntp::read SHAPE,
+    gtp::read SHAPE,
+    metrics::read SHAPE,
+    rtcp::read SHAPE,
+    coap::read SHAPE,
+    rtp::read SHAPE,
 ];
 
 /// Protocols over streams.
@@ -123,13 +147,8 @@ pub(in crate::sanitize) fn unknown(payload: &[u8], notes: &mut Notes<'_>) {
 
 /// Reads one datagram; `None` if no dissector knows it.
 pub(in crate::sanitize) fn datagram(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
-    DATAGRAM.iter().find_map(|dissector| {
-        let reading = (dissector.read)(payload, notes);
-        if reading.is_none() {
-            notes.discard();
-        }
-        reading
-    })
+    let mut fitting = TABLE.fitting(payload);
+    fitting.find_map(|place| DATAGRAM.get(place)?.try_read(payload, notes))
 }
 
 /// Reads one datagram with the dissectors of one name alone; whether one knows it.
@@ -137,13 +156,7 @@ pub(in crate::sanitize) fn datagram_by(name: &str, payload: &[u8], notes: &mut N
     let mut named = DATAGRAM
         .iter()
         .filter(|dissector| dissector.protocol == name);
-    named.any(|dissector| {
-        let reading = (dissector.read)(payload, notes);
-        if reading.is_none() {
-            notes.discard();
-        }
-        reading.is_some()
-    })
+    named.any(|dissector| dissector.try_read(payload, notes).is_some())
 }
 
 /// The name of every dissector, of datagrams first; some are of both.
@@ -162,3 +175,6 @@ pub(in crate::sanitize) fn leaks() -> impl Iterator<Item = &'static Leak> {
         .chain(FALLBACK.leaks)
         .chain(parameters::LEAKS)
 }
+
+#[cfg(test)]
+mod tests;

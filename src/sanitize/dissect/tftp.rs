@@ -2,6 +2,7 @@
 //! after the device's hardware address.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
@@ -9,6 +10,8 @@ use crate::sanitize::finding::Leak;
 const FILE: Leak = Leak::new("tftp.file", Class::Content, "file");
 
 pub(super) const LEAKS: &[Leak] = &[FILE];
+
+pub(super) const SHAPE: Shape = Shape::first(Set::of(&[0]));
 
 pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);

@@ -2,6 +2,7 @@
 //! (RFC 3948, RFC 7296), OpenVPN's opening packet.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
@@ -14,18 +15,17 @@ const NODE: Leak = Leak::new(
 
 pub(super) const LEAKS: &[Leak] = &[NODE];
 
+pub(super) const WIREGUARD: Shape = Shape::first(Set::range(1, 4));
+pub(super) const TAILSCALE: Shape = Shape::first(Set::of(b"T"));
+/// It begins with a random number.
+pub(super) const IKE: Shape = Shape::ANY;
+pub(super) const OPENVPN: Shape = Shape::first(Set::of(&[0x38, 0x50]));
+
 /// `TS`, a speech bubble.
 const DISCO: &[u8] = b"TS\xf0\x9f\x92\xac";
 
-pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
-    wireguard(payload)
-        .or_else(|| tailscale(payload, notes))
-        .or_else(|| ike(payload))
-        .or_else(|| openvpn(payload))
-}
-
 /// Type, three zero bytes, and a length fixed by the type (WireGuard paper, section 5.4).
-fn wireguard(payload: &[u8]) -> Option<Reading> {
+pub(super) fn wireguard(payload: &[u8], _: &mut Notes<'_>) -> Option<Reading> {
     let [kind, 0, 0, 0, ..] = *payload else {
         return None;
     };
@@ -40,7 +40,7 @@ fn wireguard(payload: &[u8]) -> Option<Reading> {
 }
 
 /// Magic, the sender's key, a nonce, a sealed box.
-fn tailscale(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+pub(super) fn tailscale(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);
     bytes.tag(DISCO)?;
     let key = bytes.span(32)?;
@@ -50,7 +50,7 @@ fn tailscale(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
 }
 
 /// A header of 28 bytes that gives the length, maybe behind four zero bytes.
-fn ike(payload: &[u8]) -> Option<Reading> {
+pub(super) fn ike(payload: &[u8], _: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);
     if payload.starts_with(&[0; 4]) {
         bytes.skip(4)?;
@@ -72,7 +72,7 @@ fn ike(payload: &[u8]) -> Option<Reading> {
 
 /// A hard reset by the client: session id, maybe an authenticator of a usual length with packet number and time, no
 /// acknowledgement, message 0.
-fn openvpn(payload: &[u8]) -> Option<Reading> {
+pub(super) fn openvpn(payload: &[u8], _: &mut Notes<'_>) -> Option<Reading> {
     const AUTHENTICATORS: [usize; 5] = [16, 20, 32, 48, 64];
     let [0x38 | 0x50, ..] = payload else {
         return None;
@@ -100,17 +100,21 @@ mod tests {
             bytes
         };
         for (kind, length) in [(1, 148), (2, 92), (3, 64), (4, 32), (4, 1232)] {
-            assert_eq!(found(read, &packet(kind, length)), Some(vec![]), "{kind}");
+            assert_eq!(
+                found(wireguard, &packet(kind, length)),
+                Some(vec![]),
+                "{kind}"
+            );
         }
         for (kind, length) in [(1, 147), (4, 33), (5, 64)] {
-            assert_eq!(found(read, &packet(kind, length)), None, "{kind}");
+            assert_eq!(found(wireguard, &packet(kind, length)), None, "{kind}");
         }
     }
 
     #[test]
     fn the_discovery_key_is_a_session() {
         let bytes = [DISCO, &[7; 32], &[8; 40]].concat();
-        assert_eq!(found(read, &bytes).unwrap()[0].span, 6..38);
+        assert_eq!(found(tailscale, &bytes).unwrap()[0].span, 6..38);
     }
 
     #[test]
@@ -118,12 +122,12 @@ mod tests {
         let mut ike = vec![1; 8];
         ike.extend([0; 8]);
         ike.extend([33, 0x20, 34, 8, 0, 0, 0, 0, 0, 0, 0, 32, 9, 9, 9, 9]);
-        assert_eq!(found(read, &ike), Some(vec![]));
+        assert_eq!(found(super::ike, &ike), Some(vec![]));
         ike.push(0);
-        assert_eq!(found(read, &ike), None);
+        assert_eq!(found(super::ike, &ike), None);
         let mut reset = vec![0x38];
         reset.extend([7; 8]);
         reset.extend([0; 5]);
-        assert_eq!(found(read, &reset), Some(vec![]));
+        assert_eq!(found(openvpn, &reset), Some(vec![]));
     }
 }

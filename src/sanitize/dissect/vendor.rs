@@ -2,6 +2,7 @@
 //! Xiaomi's miIO, Tuya. None has a published specification; the layouts are those that free implementations share.
 
 use super::bytes::Bytes;
+use super::shape::{Set, Shape};
 use super::{Notes, Reading, text};
 use crate::sanitize::class::{Certainty, Class};
 use crate::sanitize::finding::Leak;
@@ -11,16 +12,14 @@ const NAME: Leak = Leak::new("vendor.name", Class::HostName, "device name");
 
 pub(super) const LEAKS: &[Leak] = &[DEVICE, NAME];
 
-pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
-    dropbox(payload, notes)
-        .or_else(|| miio(payload, notes))
-        .or_else(|| tuya(payload, notes))
-        .or_else(|| ubiquiti(payload, notes))
-        .or_else(|| mikrotik(payload, notes))
-}
+pub(super) const DROPBOX: Shape = Shape::first(Set::of(b"{"));
+pub(super) const MIIO: Shape = Shape::first(Set::of(&[0x21]));
+pub(super) const TUYA: Shape = Shape::first(Set::of(&[0]));
+pub(super) const UBIQUITI: Shape = Shape::first(Set::of(&[1, 2]));
+pub(super) const MIKROTIK: Shape = Shape::ANY.fifth(Set::of(&[0]));
 
 /// JSON with `host_int` and `namespaces`.
-fn dropbox(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+pub(super) fn dropbox(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     if !payload.starts_with(b"{") || !payload.ends_with(b"}") {
         return None;
     }
@@ -40,7 +39,7 @@ fn dropbox(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
 }
 
 /// Magic, length, a word, the device's number, a stamp, a checksum. A greeting has all bits set.
-fn miio(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+pub(super) fn miio(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);
     bytes.tag(&[0x21, 0x31])?;
     if usize::from(bytes.u16()?) != payload.len() {
@@ -56,7 +55,7 @@ fn miio(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
 }
 
 /// A frame of magic, number, command, length, payload, checksum, magic.
-fn tuya(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+pub(super) fn tuya(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);
     bytes.tag(&[0, 0, 0x55, 0xaa])?;
     bytes.skip(8)?;
@@ -71,7 +70,7 @@ fn tuya(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
 }
 
 /// Version, command, length, then type, length and value to the end.
-fn ubiquiti(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+pub(super) fn ubiquiti(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);
     bytes.u8().filter(|version| matches!(version, 1 | 2))?;
     let command = bytes.u8()?;
@@ -102,7 +101,7 @@ fn ubiquiti(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
 }
 
 /// Two words, then type, length and value to the end (MNDP); the first value is the hardware address.
-fn mikrotik(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+pub(super) fn mikrotik(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let mut bytes = Bytes::new(payload);
     bytes.skip(4)?;
     if bytes.rest().first_chunk() != Some(&[0, 1, 0, 6]) {
@@ -128,13 +127,15 @@ mod tests {
 
     #[test]
     fn each_beacon_tells_its_device() {
-        for (beacon, value) in [
-            (&b"{\"host_int\": 28173049, \"version\": [2, 0], \"displayname\": \"\", \"namespaces\": [1]}"[..], &b"28173049"[..]),
-            (b"\x21\x31\x00\x20\0\0\0\0ABCDssss0123456789abcdef", b"ABCD"),
-            (b"\0\0\x55\xaa\0\0\0\0\0\0\0\x13\0\0\0\x19{\"gwId\":\"ab12\"}ssss\0\0\xaa\x55\x20", b""),
-            (b"\x01\x00\x00\x09\x01\x00\x06\x3c\x22\xfb\0\0\x01", b"\x3c\x22\xfb\0\0\x01"),
-            (b"\0\0\0\0\0\x01\0\x06\x3c\x22\xfb\0\0\x01\0\x05\0\x02r1", b"\x3c\x22\xfb\0\0\x01"),
-        ] {
+        type Read = fn(&[u8], &mut Notes<'_>) -> Option<Reading>;
+        let each: [(Read, &[u8], &[u8]); 5] = [
+            (dropbox, b"{\"host_int\": 28173049, \"version\": [2, 0], \"displayname\": \"\", \"namespaces\": [1]}", b"28173049"),
+            (miio, b"\x21\x31\x00\x20\0\0\0\0ABCDssss0123456789abcdef", b"ABCD"),
+            (tuya, b"\0\0\x55\xaa\0\0\0\0\0\0\0\x13\0\0\0\x19{\"gwId\":\"ab12\"}ssss\0\0\xaa\x55\x20", b""),
+            (ubiquiti, b"\x01\x00\x00\x09\x01\x00\x06\x3c\x22\xfb\0\0\x01", b"\x3c\x22\xfb\0\0\x01"),
+            (mikrotik, b"\0\0\0\0\0\x01\0\x06\x3c\x22\xfb\0\0\x01\0\x05\0\x02r1", b"\x3c\x22\xfb\0\0\x01"),
+        ];
+        for (read, beacon, value) in each {
             match found(read, beacon) {
                 Some(told) => assert_eq!(&beacon[told[0].span.clone()], value),
                 None => assert!(value.is_empty(), "{beacon:?}"),

@@ -1,11 +1,14 @@
 //! Fields that hold the time of day: shared by every datagram of a moment, and nobody's identifier.
 
 use crate::time::Time;
+use std::ops::RangeInclusive;
 
 /// How far a device's clock may be off, in seconds.
 const SLACK: u64 = 3600;
 /// Seconds from the NTP era (1900) to the Unix epoch (RFC 5905, section 6).
 const NTP_ERA: u64 = 2_208_988_800;
+/// A second, in seconds, milli-, micro- and nanoseconds.
+const UNITS: [u64; 4] = [1, 1_000, 1_000_000, 1_000_000_000];
 
 /// Marks the bytes of `bytes` that read as the present time: seconds in four bytes; seconds, milli-, micro- or
 /// nanoseconds in eight, in either byte order; NTP's 64-bit form; decimal digits.
@@ -14,47 +17,51 @@ pub(super) fn mark(bytes: &[u8], now: Time, marks: &mut [bool]) {
     if seconds < SLACK {
         return;
     }
+    let unix = around(seconds, 1);
+    let ntp = around(seconds + NTP_ERA, 1);
     for (at, window) in bytes.array_windows::<4>().enumerate() {
-        let (be, le) = (u32::from_be_bytes(*window), u32::from_le_bytes(*window));
-        if near(u64::from(be), seconds) || near(u64::from(le), seconds) {
+        let be = u64::from(u32::from_be_bytes(*window));
+        let le = u64::from(u32::from_le_bytes(*window));
+        if unix.contains(&be) || unix.contains(&le) {
             set(marks, at, 4);
         }
-        if near(u64::from(be), seconds + NTP_ERA) {
+        if ntp.contains(&be) {
             set(marks, at, 8);
         }
     }
+    let units = UNITS.map(|unit| around(seconds, unit));
+    let is_now = |value: u64| units.iter().any(|unit| unit.contains(&value));
     for (at, window) in bytes.array_windows::<8>().enumerate() {
-        let (be, le) = (u64::from_be_bytes(*window), u64::from_le_bytes(*window));
-        if is_now(be, seconds) || is_now(le, seconds) {
+        let be = u64::from_be_bytes(*window);
+        if is_now(be) || is_now(be.swap_bytes()) {
             set(marks, at, 8);
         }
     }
     let mut at = 0;
     for word in bytes.chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit()) {
-        if is_now(decimal(word), seconds) {
+        if is_now(decimal(word)) {
             set(marks, at, word.len());
         }
         at += word.len();
     }
 }
 
-/// Whether a value is the present time in seconds or a finer unit.
-fn is_now(value: u64, seconds: u64) -> bool {
-    [1, 1_000, 1_000_000, 1_000_000_000]
-        .iter()
-        .any(|unit| near(value / unit, seconds))
-}
-
-fn near(value: u64, seconds: u64) -> bool {
-    value.abs_diff(seconds) <= SLACK
+/// The values that are the present time, give or take the slack, in this unit.
+fn around(seconds: u64, unit: u64) -> RangeInclusive<u64> {
+    let start = seconds.saturating_sub(SLACK).saturating_mul(unit);
+    let end = (seconds + SLACK + 1).saturating_mul(unit).saturating_sub(1);
+    start..=end
 }
 
 /// The value of a word of digits; 0 for anything else.
 fn decimal(word: &[u8]) -> u64 {
-    std::str::from_utf8(word)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
+    match word {
+        [first, ..] if first.is_ascii_digit() => std::str::from_utf8(word)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn set(marks: &mut [bool], at: usize, length: usize) {

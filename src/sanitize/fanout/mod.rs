@@ -128,6 +128,10 @@ impl Memory {
         found: &mut Vec<Finding>,
     ) {
         let remember = context.index < COMPARED;
+        let mut parts = parts.peekable();
+        if parts.peek().is_none() {
+            return;
+        }
         let Some(window) = self.window(context, remember) else {
             return;
         };
