@@ -48,9 +48,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let config = args.machine.config()?;
+    let secrets = secrets(config.secrets, &args.secret)?;
     let data = Data::configured(&config.db)?;
     let policy = load_or_observe(args.policy.as_deref(), &data)?;
-    let secrets = secrets(config.secrets, &args.secret)?;
     let mut judge = Judge::new(&policy, &data.data);
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut totals = Totals::default();
@@ -168,10 +168,15 @@ fn audit(
     }
     session.totals.add_fanouts(&session.name, fanouts);
     session.totals.summary.captures += 1;
-    if let Err(error) = &end {
-        eprintln!("cordon: {} {error}", path.display());
+    let complete = end.is_ok();
+    if let Err(error) = end {
+        eprintln!(
+            "cordon: {} {:#}",
+            path.display(),
+            anyhow::Error::from(error)
+        );
     }
-    Ok(end.is_ok())
+    Ok(complete)
 }
 
 /// Progress on a terminal, in per cent of the file.

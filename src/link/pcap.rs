@@ -51,7 +51,7 @@ pub struct Frame<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// The file cannot be opened or read.
-    #[error("cannot read: {0}")]
+    #[error("cannot be read")]
     Io(#[from] io::Error),
     /// Neither pcap nor pcapng.
     #[error("is neither a pcap nor a pcapng capture")]
