@@ -14,5 +14,6 @@ pub mod namespace;
 pub mod netlink;
 pub mod nft;
 pub mod probe;
+pub mod schedule;
 pub mod settings;
 pub mod transaction;

@@ -6,6 +6,7 @@ use crate::dns::Resolver;
 use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Ways};
 use crate::gateway::{Dns, Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot};
 use crate::kernel::fastpath::Fastpath;
+use crate::kernel::schedule;
 use crate::link::{Offloads, Rings, Tun};
 use crate::report::Reporter;
 use crate::stack::Shape;
@@ -127,7 +128,10 @@ impl Gate {
             .into_iter()
             .map(|(index, mut shard)| {
                 shard.siblings.clone_from(&gate.handle.0);
-                thread(format!("shard {index}"), move || shard.run())
+                thread(format!("shard {index}"), move || {
+                    schedule::between_others();
+                    shard.run()
+                })
             })
             .collect::<Result<_>>()?;
         Ok(gate)

@@ -19,6 +19,8 @@
 
 mod bed;
 mod measure;
+#[path = "../netns/nat.rs"]
+mod nat;
 
 use anyhow::{Context, Result, bail};
 use bed::{Running, gate, proc_of};
@@ -143,6 +145,10 @@ impl Net {
         world.route("192.168.7.0/24", "net", Some("203.0.113.1"))?;
         world.route("fd07::/64", "net", Some("fd77::1"))?;
         router.forward()?;
+        nat::masquerade(&router, "wan");
+        // Behind one address, a port that one path just used would stall the next.
+        world.setting("ipv4/tcp_max_tw_buckets", "8")?;
+        router.setting("netfilter/nf_conntrack_tcp_timeout_time_wait", "1")?;
         for host in [&phone, &router] {
             host.setting("ipv4/ip_local_port_range", "1024 65535")?;
         }

@@ -1,6 +1,7 @@
 //! Flows that stay in the kernel.
 use crate::harness::in_lab;
-use crate::home::{Daemon, Home, SERVER, assert_nothing_left, gateway, masquerade, tun};
+use crate::home::{Daemon, Home, SERVER, assert_nothing_left, gateway, tun};
+use crate::nat::masquerade;
 use cordon::flow::FlowKey;
 use cordon::kernel::divert::Installed;
 use cordon::kernel::fastpath::Fastpath;

@@ -1,15 +1,14 @@
 //! A home network in a lab, and a stand-in for the daemon.
 use crate::harness::wait_until;
+use crate::nat::chain;
 use cordon::kernel::divert::Divert;
 use cordon::kernel::namespace::lab::{Frame, Host, Lab, Observer};
 use cordon::kernel::netlink::Netlink;
 use cordon::link::Tun;
 use cordon::packet::offload;
-use netlink_bindings::nftables::{self, PushExprListAttrs, PushRuleAttrs};
-use netlink_socket2::NetlinkSocket;
+use netlink_bindings::nftables;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
-use std::ffi::CStr;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -237,31 +236,6 @@ pub(crate) fn assert_nothing_left(outside: Observer) {
     assert_eq!((capture.missed, capture.kept.len()), (0, 0));
 }
 
-/// What leaves by `link` gets the router's own address, as at any home.
-pub(crate) fn masquerade(router: &Host, link: &str) {
-    let mut name = [0; 16];
-    name[..link.len()].copy_from_slice(link.as_bytes());
-    chain(router, c"nat", (4, 100), |list| {
-        list.nested_elem()
-            .nested_data_meta()
-            .push_dreg(8)
-            .push_key(nftables::MetaKeys::Oifname as u32)
-            .end_nested()
-            .end_nested()
-            .nested_elem()
-            .nested_data_cmp()
-            .push_sreg(8)
-            .push_op(nftables::CmpOps::Eq as u32)
-            .nested_data()
-            .push_value(&name)
-            .end_nested()
-            .end_nested()
-            .end_nested()
-            .nested_elem()
-            .push_name(c"masq");
-    });
-}
-
 /// The router takes no datagram for itself that connection tracking has not seen, as stateful firewalls do.
 pub(crate) fn refuse_untracked(router: &Host) {
     const UNTRACKED: u32 = 1 << 6;
@@ -304,58 +278,4 @@ pub(crate) fn refuse_untracked(router: &Host) {
             .nested_verdict()
             .push_code(nftables::VerdictCode::Drop as u32);
     });
-}
-
-/// A packet filter of the home's own: one chain with one rule.
-fn chain(
-    router: &Host,
-    kind: &CStr,
-    (hook, priority): (u32, i32),
-    rule: impl FnOnce(PushExprListAttrs<PushRuleAttrs<&mut Vec<u8>>>) + Send,
-) {
-    let install = || {
-        let header = nftables::Nfgenmsg {
-            nfgen_family: libc::NFPROTO_INET as u8,
-            ..nftables::Nfgenmsg::new()
-        };
-        let mut frame = nftables::Nfgenmsg::new();
-        frame.set_res_id(10);
-        let mut batch = nftables::Chained::new(1);
-        batch.request().op_batch_begin_do(&frame);
-        batch
-            .request()
-            .set_create()
-            .op_newtable_do(&header)
-            .encode()
-            .push_name(c"home");
-        batch
-            .request()
-            .set_create()
-            .op_newchain_do(&header)
-            .encode()
-            .push_table(c"home")
-            .push_name(kind)
-            .nested_hook()
-            .push_num(hook)
-            .push_priority(priority)
-            .end_nested()
-            .push_type(kind);
-        rule(
-            batch
-                .request()
-                .set_create()
-                .set_append()
-                .op_newrule_do(&header)
-                .encode()
-                .push_table(c"home")
-                .push_chain(kind)
-                .nested_expressions(),
-        );
-        batch.request().op_batch_end_do(&frame);
-        NetlinkSocket::new()
-            .request_chained(&batch.finalize())?
-            .recv_all()?;
-        Ok(())
-    };
-    router.run(install).unwrap();
 }

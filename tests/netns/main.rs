@@ -32,6 +32,7 @@ mod home;
 mod inside;
 mod layer;
 mod names;
+mod nat;
 mod openings;
 mod questions;
 mod resolvers;

@@ -27,15 +27,15 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
     let accept = |rule: Rule| rule.accept();
     batch.rule(
         "from_lan",
+        &accept(Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK)),
+    )?;
+    batch.rule(
+        "from_lan",
         &accept(Rule::new("to be judged").goes_out(&divert.tun)),
     )?;
     for lan in &divert.lans {
         batch.rule("from_lan", &accept(Rule::new("stays inside").goes_out(lan)))?;
     }
-    batch.rule(
-        "from_lan",
-        &accept(Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK)),
-    )?;
     batch.rule(
         "from_lan",
         &Rule::new("would leave unjudged").count().drop(),
