@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// The facts of a flow, some of them changed.
+#[derive(Clone)]
 pub(super) struct Changed<'f> {
     facts: Facts<'f>,
     /// Names that replace those of the flow.
