@@ -199,7 +199,20 @@ impl Shelf {
                     push(self.ports.entry(port).or_default(), number);
                 }
             }
-            _ => self.always.push(number),
+            // Of no selectivity, so that they do not come here.
+            Test::Proto(_)
+            | Test::Anycast(_)
+            | Test::SniMissing(_)
+            | Test::Cleartext(_)
+            | Test::NoDns(_)
+            | Test::SniMismatch(_)
+            | Test::From(_)
+            | Test::Operator(_)
+            | Test::Country(_)
+            | Test::OperatorCountry(_)
+            | Test::Jurisdiction(_)
+            | Test::To(_)
+            | Test::Schedule(_) => self.always.push(number),
         }
     }
 
