@@ -274,6 +274,36 @@ fn whatever_is_wrong_with_a_fetched_file_the_one_in_use_stays() {
 }
 
 #[test]
+fn no_corrupted_database_takes_the_place_of_the_one_in_use() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mmdb/bad-data");
+    let bad: Vec<_> = folder
+        .read_dir()
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    assert!(bad.len() > 20);
+    let directory = TempDir::new().unwrap();
+    let server = Server::start(&directory, 1 + bad.len());
+    let settings = settings(
+        &directory,
+        &format!(
+            "ca = \"{}\"\n[[source]]\nname = \"mine\"\nurl = [\"{}\"]\n",
+            directory.path().join("ca.pem").display(),
+            server.url("m")
+        ),
+    );
+    let good = write_mmdb(&source("9.0.0.0/8,DE\n", BUILT)).unwrap();
+    server.put("m", good);
+    try_update(&settings, false).unwrap();
+    for path in bad {
+        server.put("m", std::fs::read(&path).unwrap());
+        // Even where the user insists.
+        assert!(try_update(&settings, true).is_err(), "{}", path.display());
+        assert_eq!(in_use(&settings), code("DE"), "{}", path.display());
+    }
+}
+
+#[test]
 fn a_digest_that_fits_a_token_and_force_let_a_file_in() {
     let directory = TempDir::new().unwrap();
     let server = Server::start(&directory, 3);

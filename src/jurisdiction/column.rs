@@ -2,7 +2,9 @@
 //! distances without them, then the values. A third of the size of the same data as a search tree.
 
 use super::BadData;
+use super::pack::Packed;
 use super::rows::{Family, Step};
+use std::borrow::Cow;
 
 /// What a column says about its ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +53,26 @@ impl Fact {
 pub(super) struct Column {
     pub(super) fact: Fact,
     pub(super) family: Family,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Body,
+}
+
+/// The bytes of a column.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// As they are read.
+    Plain(Vec<u8>),
+    /// As they lie in the program; they are taken out only while they are read.
+    Packed(Packed),
+}
+
+impl Body {
+    /// The bytes as they are read.
+    pub(super) fn bytes(&self) -> Result<Cow<'_, [u8]>, BadData> {
+        match self {
+            Self::Plain(bytes) => Ok(Cow::Borrowed(bytes)),
+            Self::Packed(packed) => packed.unpack().map(Cow::Owned),
+        }
+    }
 }
 
 impl Column {
@@ -80,12 +101,16 @@ impl Column {
         body.extend(zeros);
         body.extend(distances);
         body.extend(values);
-        Self { fact, family, body }
+        Self {
+            fact,
+            family,
+            body: Body::Plain(body),
+        }
     }
 
-    /// Reads it back, step by step; total on damaged bytes.
-    pub(super) fn steps(&self) -> Result<ColumnSteps<'_>, BadData> {
-        let (count, rest) = take_length(&self.body)?;
+    /// Reads its bytes step by step; total on damaged ones.
+    pub(super) fn steps<'a>(&self, body: &'a [u8]) -> Result<ColumnSteps<'a>, BadData> {
+        let (count, rest) = take_length(body)?;
         let (distance_bytes, rest) = take_length(rest)?;
         let (zeros, rest) = rest.split_at_checked(count).ok_or(BadData::Truncated)?;
         let (distances, values) = rest
@@ -97,14 +122,20 @@ impl Column {
             values,
             fact: self.fact,
             last: self.family.last(),
-            start: None,
+            begun: false,
+            step: Step { start: 0, value: 0 },
         })
     }
 
     /// How many steps it has, as its head says.
     pub(super) fn len(&self) -> usize {
-        take_length(&self.body).map_or(0, |(count, _)| count)
+        self.body.bytes().map_or(0, |body| steps_in(&body))
     }
+}
+
+/// How many steps the bytes of a column say they have.
+pub(super) fn steps_in(body: &[u8]) -> usize {
+    take_length(body).map_or(0, |(count, _)| count)
 }
 
 /// The steps of a [`Column`].
@@ -115,15 +146,21 @@ pub(super) struct ColumnSteps<'a> {
     values: &'a [u8],
     fact: Fact,
     last: u128,
-    start: Option<u128>,
+    begun: bool,
+    step: Step,
 }
 
 impl ColumnSteps<'_> {
     /// The next step, or `None` after the last.
-    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Step>, BadData> {
+        Ok(self.advance()?.then_some(self.step))
+    }
+
+    /// Goes on to the next step; whether there is one.
+    #[inline]
+    pub(super) fn advance(&mut self) -> Result<bool, BadData> {
         let Some(&shift) = self.zeros.next() else {
-            return Ok(None);
+            return Ok(false);
         };
         let distance = take_varint(&mut self.distances)?;
         let value = u32::try_from(take_varint(&mut self.values)?)
@@ -132,21 +169,27 @@ impl ColumnSteps<'_> {
             .checked_shl(shift.into())
             .filter(|shifted| shifted >> shift == distance)
             .ok_or(BadData::Corrupt("a distance"))?;
-        let start = match self.start {
-            None => distance,
-            Some(_) if distance == 0 => return Err(BadData::Corrupt("the order of ranges")),
-            Some(previous) => previous
-                .checked_add(distance)
-                .ok_or(BadData::Corrupt("a distance"))?,
-        };
+        if distance == 0 && self.begun {
+            return Err(BadData::Corrupt("the order of ranges"));
+        }
+        // Before the first step it is 0.
+        let start = self.step.start.checked_add(distance);
+        let start = start.ok_or(BadData::Corrupt("a distance"))?;
         if start > self.last {
             return Err(BadData::Corrupt("a range outside its family"));
         }
         if !self.fact.admits(value) {
             return Err(BadData::Corrupt("a value"));
         }
-        self.start = Some(start);
-        Ok(Some(Step { start, value }))
+        self.begun = true;
+        self.step = Step { start, value };
+        Ok(true)
+    }
+
+    /// The step that it went to last.
+    #[inline]
+    pub(super) fn step(&self) -> Step {
+        self.step
     }
 }
 
@@ -210,7 +253,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn decode(column: &Column) -> Result<Vec<Step>, BadData> {
-        let mut steps = column.steps()?;
+        let body = column.body.bytes()?;
+        let mut steps = column.steps(&body)?;
         let mut all = Vec::new();
         while let Some(step) = steps.next()? {
             all.push(step);
@@ -242,7 +286,7 @@ mod tests {
                 let bytes = u32::from(body[4]) % 60;
                 body[4..8].copy_from_slice(&bytes.to_le_bytes());
             }
-            let column = Column { fact: Fact::Location, family: Family::V4, body };
+            let column = Column { fact: Fact::Location, family: Family::V4, body: Body::Plain(body) };
             if let Ok(steps) = decode(&column) {
                 prop_assert!(steps.iter().all(|step| step.start <= u128::from(u32::MAX) && step.value <= 250));
                 prop_assert!(steps.windows(2).all(|pair| pair[0].start < pair[1].start));
@@ -259,9 +303,10 @@ mod tests {
             })
             .collect();
         let column = Column::encode(Fact::Location, Family::V4, &steps);
-        for length in 0..column.body.len() {
+        let body = column.body.bytes().unwrap().into_owned();
+        for length in 0..body.len() {
             let cut = Column {
-                body: column.body[..length].to_vec(),
+                body: Body::Plain(body[..length].to_vec()),
                 ..column.clone()
             };
             assert!(decode(&cut).is_err(), "{length}");

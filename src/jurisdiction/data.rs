@@ -6,7 +6,6 @@ use super::names::AsNames;
 use super::operators::{Operator, Operators};
 use super::pack::sha256;
 use super::place::{Place, anycast};
-use super::rows::Family;
 use super::source::{Meta, Source};
 use super::special::{self, Embedding};
 use super::{AddressFacts, Anycast, Asn, BadData, Confidence, Country, FewCountries, OperatorId};
@@ -91,13 +90,14 @@ impl Data {
             .iter_mut()
             .filter_map(|source| source.names.take())
             .collect();
-        let sources = sources.iter().map(SourceInfo::new).collect();
+        let infos = sources.iter().zip(&tables.counts);
+        let infos = infos.map(|(source, counts)| SourceInfo::new(source, *counts));
         Ok(Self {
-            tables,
-            sources,
+            sources: infos.collect(),
             names: AsNames::new(names),
             operators,
             digest: sha256(&digests),
+            tables,
         })
     }
 
@@ -298,12 +298,12 @@ impl Data {
 }
 
 impl SourceInfo {
-    fn new(source: &Source) -> Self {
+    fn new(source: &Source, [v4, v6]: [usize; 2]) -> Self {
         Self {
             meta: source.meta.clone(),
             facts: source.facts(),
-            v4: source.len(Family::V4),
-            v6: source.len(Family::V6),
+            v4,
+            v6,
             digest: source.digest,
         }
     }

@@ -1,7 +1,7 @@
 //! Names of autonomous systems.
 
 use super::column::{put_varint, take_varint};
-use super::source::PackedNames;
+use super::pack::Packed;
 use super::{Asn, BadData};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// Names by number. Hardly any look-up wants one, so they stay compressed until the first that does.
 #[derive(Debug)]
 pub(super) struct AsNames {
-    packed: Vec<PackedNames>,
+    packed: Vec<Packed>,
     unpacked: OnceLock<Vec<Table>>,
 }
 
@@ -22,7 +22,7 @@ struct Table {
 
 impl AsNames {
     /// Asks the tables in this order.
-    pub(super) fn new(packed: Vec<PackedNames>) -> Self {
+    pub(super) fn new(packed: Vec<Packed>) -> Self {
         Self {
             packed,
             unpacked: OnceLock::new(),
@@ -44,7 +44,7 @@ impl AsNames {
 }
 
 impl Table {
-    fn read(packed: &PackedNames) -> Result<Self, BadData> {
+    fn read(packed: &Packed) -> Result<Self, BadData> {
         let raw = packed.unpack()?;
         let mut rest = raw.as_slice();
         let mut table = Self::default();
@@ -81,7 +81,7 @@ impl Table {
 }
 
 /// Lays names out for [`Table::read`]: distance from the number before, length in bytes, the name itself.
-pub(super) fn pack_names(names: &BTreeMap<Asn, String>) -> Result<Option<PackedNames>, BadData> {
+pub(super) fn pack_names(names: &BTreeMap<Asn, String>) -> Result<Option<Packed>, BadData> {
     if names.is_empty() {
         return Ok(None);
     }
@@ -93,7 +93,7 @@ pub(super) fn pack_names(names: &BTreeMap<Asn, String>) -> Result<Option<PackedN
         raw.extend(name.as_bytes());
         previous = asn;
     }
-    PackedNames::pack(&raw).map(Some)
+    Packed::pack(&raw).map(Some)
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_damaged_table_names_nothing() {
-        let bad = PackedNames::pack(&[5, 200, b'x']).unwrap();
+        let bad = Packed::pack(&[5, 200, b'x']).unwrap();
         assert_eq!(AsNames::new(vec![bad]).name(5), None);
     }
 }

@@ -6,9 +6,9 @@
 //! ```
 
 use super::BadData;
-use super::column::{Column, Fact};
+use super::column::{Body, Column, Fact};
 use super::rows::Family;
-use super::source::{Meta, PackedNames, Source};
+use super::source::{Meta, Source};
 use std::borrow::Cow;
 
 const MAGIC: &[u8; 8] = b"CORDONDB";
@@ -27,12 +27,23 @@ pub fn is_compact(bytes: &[u8]) -> bool {
 impl Source {
     /// Reads a compact file.
     pub fn read_compact(bytes: &[u8]) -> Result<Self, BadData> {
-        read(bytes, |packed| Cow::Owned(packed.to_vec()))
+        let unpacked = |section: &Section<'_>| {
+            let raw = unpack(section.packed, section.raw_len)?;
+            Ok(Body::Plain(raw))
+        };
+        read(bytes, |packed| Cow::Owned(packed.to_vec()), unpacked)
     }
 
-    /// Reads a compact file that lies in the program itself; the names stay there, compressed.
+    /// Reads a compact file that lies in the program itself; all but its description stays there, compressed, until it
+    /// is needed.
     pub(super) fn read_embedded(bytes: &'static [u8]) -> Result<Self, BadData> {
-        read(bytes, Cow::Borrowed)
+        let left = |section: &Section<'static>| {
+            Ok(Body::Packed(Packed {
+                packed: Cow::Borrowed(section.packed),
+                raw_len: section.raw_len,
+            }))
+        };
+        read(bytes, Cow::Borrowed, left)
     }
 
     /// Writes a compact file. `level` is zstd's, 1 to 22.
@@ -46,7 +57,7 @@ impl Source {
                 &mut sections,
                 fact_code(column.fact),
                 family_code(column.family),
-                &column.body,
+                &column.body.bytes()?,
                 level,
             )?;
         }
@@ -69,15 +80,23 @@ impl Source {
     }
 }
 
-impl PackedNames {
-    /// The table of names, decompressed.
+/// Bytes, compressed.
+#[derive(Clone, Debug)]
+pub(super) struct Packed {
+    packed: Cow<'static, [u8]>,
+    raw_len: usize,
+}
+
+impl Packed {
+    /// Takes the bytes out.
     pub(super) fn unpack(&self) -> Result<Vec<u8>, BadData> {
         unpack(&self.packed, self.raw_len)
     }
 
-    /// Compresses a table of names.
+    /// Compresses bytes.
     pub(super) fn pack(raw: &[u8]) -> Result<Self, BadData> {
-        let packed = zstd::bulk::compress(raw, 3).map_err(|_| BadData::Corrupt("the names"))?;
+        let packed =
+            zstd::bulk::compress(raw, 3).map_err(|_| BadData::Corrupt("the compression"))?;
         Ok(Self {
             packed: Cow::Owned(packed),
             raw_len: raw.len(),
@@ -98,6 +117,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 fn read<'a>(
     bytes: &'a [u8],
     keep: impl Fn(&'a [u8]) -> Cow<'static, [u8]>,
+    body: impl Fn(&Section<'a>) -> Result<Body, BadData>,
 ) -> Result<Source, BadData> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(BadData::Foreign)?;
     let (&version, rest) = rest.split_first().ok_or(BadData::Truncated)?;
@@ -115,7 +135,7 @@ fn read<'a>(
         match (section.kind, section.family) {
             (META, _) => meta = Some(read_meta(&section)?),
             (AS_NAMES, _) => {
-                names = Some(PackedNames {
+                names = Some(Packed {
                     packed: keep(section.packed),
                     raw_len: section.raw_len,
                 });
@@ -123,7 +143,7 @@ fn read<'a>(
             (kind, family) => columns.push(Column {
                 fact: fact_of(kind).ok_or(BadData::Corrupt("a section's kind"))?,
                 family: family_of(family).ok_or(BadData::Corrupt("a section's family"))?,
-                body: unpack(section.packed, section.raw_len)?,
+                body: body(&section)?,
             }),
         }
     }
@@ -269,7 +289,7 @@ mod tests {
                 Column::encode(Fact::Location, Family::V4, &steps),
                 Column::encode(Fact::Origin, Family::V6, &steps),
             ],
-            names: Some(PackedNames::pack(b"the names").unwrap()),
+            names: Some(Packed::pack(b"the names").unwrap()),
             digest: [0; 32],
         }
     }
@@ -283,7 +303,8 @@ mod tests {
         assert_eq!(read.meta, source.meta);
         assert_eq!(read.columns.len(), 2);
         for (a, b) in read.columns.iter().zip(&source.columns) {
-            assert_eq!((a.fact, a.family, &a.body), (b.fact, b.family, &b.body));
+            assert_eq!((a.fact, a.family), (b.fact, b.family));
+            assert_eq!(a.body.bytes(), b.body.bytes());
         }
         assert_eq!(read.names.unwrap().unpack().unwrap(), b"the names");
         assert_eq!(read.digest, file[9..41]);

@@ -2,6 +2,7 @@
 
 use super::BadData;
 use super::column::{Column, Fact};
+use super::pack::Packed;
 use super::rows::Family;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -79,16 +80,10 @@ impl Meta {
 pub struct Source {
     pub(super) meta: Meta,
     pub(super) columns: Vec<Column>,
-    pub(super) names: Option<PackedNames>,
+    /// Names of autonomous systems; [`super::names`] reads them when they are first asked for.
+    pub(super) names: Option<Packed>,
     /// SHA-256 of what it was read from.
     pub(super) digest: [u8; 32],
-}
-
-/// Names of autonomous systems, compressed; [`super::names`] reads them when they are first asked for.
-#[derive(Clone, Debug)]
-pub(super) struct PackedNames {
-    pub(super) packed: std::borrow::Cow<'static, [u8]>,
-    pub(super) raw_len: usize,
 }
 
 impl Source {

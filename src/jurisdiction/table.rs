@@ -18,6 +18,8 @@ pub(super) trait Key: Copy + Ord + Sub<Output = Self> {
     const FAR: Self::Distance;
     /// The highest key.
     const LAST: Self;
+    /// How many of `firsts` share an entry of `seconds`; as many may lie in a bucket that is not crowded.
+    const GROUP: usize;
     /// Keys in use share so few leading 16 bits that most buckets which are asked for are crowded.
     const CROWDED: bool;
     /// The leading 16 bits.
@@ -28,12 +30,15 @@ pub(super) trait Key: Copy + Ord + Sub<Output = Self> {
     fn zeros(self) -> u8;
     /// As a distance without `zeros` low bits, at most [`FAR`](Self::FAR).
     fn distance(self, zeros: u8) -> Self::Distance;
+    /// The last of `keys` at or below `key` within the group that begins at `low`; that at `low` must be.
+    fn within(keys: &[Self], low: usize, key: Self) -> usize;
 }
 
 impl Key for u32 {
     type Distance = u16;
     const FAR: u16 = u16::MAX;
     const LAST: Self = Self::MAX;
+    const GROUP: usize = 8;
     const CROWDED: bool = false;
     #[inline]
     fn top(self) -> usize {
@@ -49,12 +54,21 @@ impl Key for u32 {
     fn distance(self, zeros: u8) -> u16 {
         (self >> (zeros & 31)).min(u16::MAX.into()) as u16
     }
+    #[inline]
+    fn within(keys: &[Self], low: usize, key: Self) -> usize {
+        // They fit into two registers, and no comparison waits for another. Beyond the group they are higher.
+        let ahead = keys.get(low + 1..).and_then(|keys| keys.first_chunk::<8>());
+        low + ahead.map_or(0, |ahead| {
+            ahead.iter().map(|ahead| usize::from(*ahead <= key)).sum()
+        })
+    }
 }
 
 impl Key for u64 {
     type Distance = u32;
     const FAR: u32 = u32::MAX;
     const LAST: Self = Self::MAX;
+    const GROUP: usize = 16;
     const CROWDED: bool = true;
     #[inline]
     fn top(self) -> usize {
@@ -70,14 +84,11 @@ impl Key for u64 {
     fn distance(self, zeros: u8) -> u32 {
         (self >> (zeros & 63)).min(u32::MAX.into()) as u32
     }
+    #[inline]
+    fn within(keys: &[Self], low: usize, key: Self) -> usize {
+        halve(keys, low, 4, key)
+    }
 }
-
-/// How many of `firsts` share an entry of `seconds`, and the halvings that search them.
-const GROUP: usize = 16;
-const WITHIN: u32 = GROUP.ilog2();
-
-/// Halvings that find a block in a bucket that is not crowded.
-const FEW: u32 = 3;
 
 /// Marks a crowded bucket in `top`.
 const CROWDED: u32 = 1 << 31;
@@ -103,9 +114,9 @@ struct Block<K: Key, const WIDTH: usize> {
 pub(super) struct Table<K: Key, const WIDTH: usize> {
     blocks: Vec<Block<K, WIDTH>>,
     len: usize,
-    /// The first start of every block.
+    /// The first start of every block; then the highest key, so that a whole group can always be compared.
     firsts: Vec<K>,
-    /// Every sixteenth of `firsts`, for crowded buckets.
+    /// The first of every group of `firsts`, for crowded buckets.
     seconds: Vec<K>,
     /// By the leading 16 bits: the block with the last start at or below the lowest such key.
     top: Vec<u32>,
@@ -113,25 +124,59 @@ pub(super) struct Table<K: Key, const WIDTH: usize> {
     steps: u32,
 }
 
-impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
-    /// Lays ranges out for look-ups. Starts ascend from the lowest key; values are at most [`HIGHEST`].
-    pub(super) fn new(starts: &[K], values: &[u32]) -> Self {
-        let (mut blocks, mut firsts) = (Vec::new(), Vec::new());
-        let mut rest = (starts, values);
-        while let (Some(first), Some(_)) = (rest.0.first(), rest.1.first()) {
-            let taken = Block::<K, WIDTH>::fitting(rest.0);
-            let (starts, values) = (rest.0.split_at(taken), rest.1.split_at(taken));
-            firsts.push(*first);
-            blocks.push(Block::new(starts.0, values.0));
-            rest = (starts.1, values.1);
+/// A table that is being made, range by range.
+#[derive(Debug)]
+pub(super) struct TableBuilder<K: Key, const WIDTH: usize> {
+    blocks: Vec<Block<K, WIDTH>>,
+    firsts: Vec<K>,
+    len: usize,
+    /// The ranges of the next block.
+    open: Vec<(K, u32)>,
+    /// How many low bits are zero in all their distances.
+    zeros: u8,
+}
+
+impl<K: Key, const WIDTH: usize> Default for TableBuilder<K, WIDTH> {
+    fn default() -> Self {
+        Self {
+            blocks: Vec::new(),
+            firsts: Vec::new(),
+            len: 0,
+            open: Vec::with_capacity(WIDTH),
+            zeros: u8::MAX,
         }
-        blocks.shrink_to_fit();
-        firsts.shrink_to_fit();
-        let seconds = firsts.iter().step_by(GROUP).copied().collect();
-        let mut table = Self {
-            blocks,
-            len: starts.len(),
-            firsts,
+    }
+}
+
+impl<K: Key, const WIDTH: usize> TableBuilder<K, WIDTH> {
+    /// Appends a range. Starts ascend from the lowest key; values are at most [`HIGHEST`].
+    pub(super) fn push(&mut self, start: K, value: u32) {
+        self.len += 1;
+        if let Some((first, _)) = self.open.first() {
+            let distance = start - *first;
+            let zeros = self.zeros.min(distance.zeros());
+            if self.open.len() < WIDTH && distance.distance(zeros) < K::FAR {
+                self.zeros = zeros;
+                self.open.push((start, value));
+                return;
+            }
+            self.close();
+        }
+        self.open.push((start, value));
+    }
+
+    /// The table, laid out for look-ups.
+    pub(super) fn finish(mut self) -> Table<K, WIDTH> {
+        self.close();
+        self.blocks.shrink_to_fit();
+        let seconds = self.firsts.iter().step_by(K::GROUP).copied().collect();
+        self.firsts
+            .extend(std::iter::repeat_n(K::LAST, 2 * K::GROUP));
+        self.firsts.shrink_to_fit();
+        let mut table = Table {
+            blocks: self.blocks,
+            len: self.len,
+            firsts: self.firsts,
             seconds,
             top: Vec::with_capacity(0x1_0000),
             steps: 0,
@@ -140,6 +185,17 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
         table
     }
 
+    fn close(&mut self) {
+        if let Some((first, _)) = self.open.first() {
+            self.firsts.push(*first);
+            self.blocks.push(Block::new(&self.open, self.zeros));
+        }
+        self.open.clear();
+        self.zeros = u8::MAX;
+    }
+}
+
+impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
     fn index(&mut self) {
         let last = self.blocks.len().saturating_sub(1);
         let mut low = self.block_at(0, K::floor(0));
@@ -148,10 +204,10 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
                 0xffff => last,
                 _ => self.block_at(low, K::floor(bucket + 1)),
             };
-            let crowded = K::CROWDED || high - low >= 1 << FEW;
+            let crowded = K::CROWDED || high - low > K::GROUP;
             if crowded {
                 // The distance to the last entry, as a number of bits, is the halvings that reach it.
-                let distance = high / GROUP - low / GROUP;
+                let distance = high / K::GROUP - low / K::GROUP;
                 self.steps = self.steps.max(usize::BITS - distance.leading_zeros());
             }
             // Numbers of blocks stay far below 2^31: memory ends first.
@@ -165,16 +221,16 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
     #[inline]
     pub(super) fn get(&self, key: K) -> Option<u32> {
         let top = *self.top.get(key.top())?;
-        let low = (top & !CROWDED) as usize;
-        let block = if top & CROWDED == 0 {
-            halve(&self.firsts, low, FEW, key)
-        } else {
-            let second = halve(&self.seconds, low / GROUP, self.steps, key);
-            halve(&self.firsts, second * GROUP, WITHIN, key)
-        };
+        let mut low = (top & !CROWDED) as usize;
+        if top & CROWDED != 0 {
+            low = halve(&self.seconds, low / K::GROUP, self.steps, key) * K::GROUP;
+        }
+        let block = K::within(&self.firsts, low, key);
+        // Only the highest key goes beyond the end.
+        let block = block.min(self.blocks.len().saturating_sub(1));
         let (first, block) = (*self.firsts.get(block)?, self.blocks.get(block)?);
         let distance = (key - first).distance(block.zeros);
-        // Counting them all needs no guess, and the first always counts.
+        // The first always counts.
         let behind: usize = block
             .starts
             .iter()
@@ -198,44 +254,34 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
 
     /// The block with the last start at or below `key`, which does not lie before block `from`.
     fn block_at(&self, from: usize, key: K) -> usize {
-        let ahead = self.firsts.iter().skip(from + 1);
+        let firsts = self.firsts.get(..self.blocks.len()).unwrap_or_default();
+        let ahead = firsts.iter().skip(from + 1);
         from + ahead.take_while(|first| **first <= key).count()
     }
 }
 
 impl<K: Key, const WIDTH: usize> Block<K, WIDTH> {
-    /// How many of the starts fit into one block; at least the first.
-    fn fitting(starts: &[K]) -> usize {
-        let Some((first, rest)) = starts.split_first() else {
-            return 0;
-        };
-        let mut zeros = u8::MAX;
-        let fits = |start: &&K| {
-            zeros = zeros.min((**start - *first).zeros());
-            (**start - *first).distance(zeros) < K::FAR
-        };
-        1 + rest.iter().take(WIDTH - 1).take_while(fits).count()
-    }
-
-    /// A block of ranges that fit.
-    fn new(starts: &[K], values: &[u32]) -> Self {
-        let from_first = |start: &K| starts.first().map_or(*start, |first| *start - *first);
-        let zeros = starts.iter().skip(1).map(|start| from_first(start).zeros());
-        let zeros = zeros.min().unwrap_or(0);
-        let three_bytes = |value: &u32| {
+    /// A block of ranges of which all distances from the first have that many low bits zero.
+    fn new(ranges: &[(K, u32)], zeros: u8) -> Self {
+        let three_bytes = |value: u32| {
             let [low, middle, high, _] = value.to_le_bytes();
             [low, middle, high]
         };
+        let last = ranges
+            .last()
+            .map_or([0; 3], |(_, value)| three_bytes(*value));
+        // One start alone has no distances.
+        let zeros = if zeros == u8::MAX { 0 } else { zeros };
         let mut block = Self {
             starts: [K::FAR; WIDTH],
-            values: [values.last().map_or([0; 3], three_bytes); WIDTH],
+            values: [last; WIDTH],
             zeros,
         };
-        for (to, start) in block.starts.iter_mut().zip(starts) {
-            *to = from_first(start).distance(zeros);
-        }
-        for (to, value) in block.values.iter_mut().zip(values) {
-            *to = three_bytes(value);
+        let first = ranges.first().map(|(first, _)| *first);
+        let places = block.starts.iter_mut().zip(&mut block.values);
+        for ((to, held), (start, value)) in places.zip(ranges) {
+            *to = (*start - first.unwrap_or(*start)).distance(zeros);
+            *held = three_bytes(*value);
         }
         block
     }
@@ -262,9 +308,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn table<K: Key, const WIDTH: usize>(starts: &[K], values: &[u32]) -> Table<K, WIDTH> {
+        let mut builder = TableBuilder::default();
+        for (start, value) in starts.iter().zip(values) {
+            builder.push(*start, *value);
+        }
+        builder.finish()
+    }
+
+    fn firsts<K: Key, const WIDTH: usize>(table: &Table<K, WIDTH>) -> Vec<K> {
+        table.firsts[..table.blocks.len()].to_vec()
+    }
+
     fn agrees<K: Key + std::fmt::Debug, const WIDTH: usize>(starts: &[K], keys: &[K]) {
         let values: Vec<u32> = (0..u32::try_from(starts.len()).unwrap()).collect();
-        let table = Table::<K, WIDTH>::new(starts, &values);
+        let table = table::<K, WIDTH>(starts, &values);
         assert_eq!(table.len(), starts.len());
         for key in keys.iter().chain(starts) {
             let plain = starts.partition_point(|start| start <= key) - 1;
@@ -302,7 +360,7 @@ mod tests {
 
     #[test]
     fn one_start_answers_everything() {
-        let table = Table::<_, 12>::new(&[0u32], &[9]);
+        let table = table::<_, 12>(&[0u32], &[9]);
         assert_eq!([0, 1, u32::MAX].map(|key| table.get(key)), [Some(9); 3]);
     }
 
@@ -315,18 +373,12 @@ mod tests {
     #[test]
     fn distances_that_do_not_fit_begin_a_block_of_their_own() {
         // Aligned starts far from each other share a block; one that is not needs the low bits, which leave no room.
-        assert_eq!(
-            Block::<u32, 12>::fitting(&[0, 1 << 16, 1 << 30, 3 << 30]),
-            4
-        );
-        assert_eq!(Block::<u32, 12>::fitting(&[0, 1 << 30, (1 << 30) + 1]), 2);
-        assert_eq!(
-            Block::<u64, 9>::fitting(&[5, 6, 4 + u64::from(u32::MAX)]),
-            3
-        );
-        assert_eq!(
-            Block::<u64, 9>::fitting(&[5, 6, 5 + u64::from(u32::MAX)]),
-            2
-        );
+        let blocks4 = |starts: &[u32]| firsts(&table::<_, 12>(starts, &[1; 4]));
+        assert_eq!(blocks4(&[0, 1 << 16, 1 << 30, 3 << 30]), [0]);
+        assert_eq!(blocks4(&[0, 1 << 30, (1 << 30) + 1]), [0, (1 << 30) + 1]);
+        let blocks6 = |starts: &[u64]| firsts(&table::<_, 9>(starts, &[1; 3]));
+        assert_eq!(blocks6(&[0, 1, u64::from(u32::MAX) - 1]), [0]);
+        let far = u64::from(u32::MAX);
+        assert_eq!(blocks6(&[0, 1, far]), [0, far]);
     }
 }

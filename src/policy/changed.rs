@@ -9,10 +9,11 @@ use super::resolve;
 use super::senders::{sender_text, source_of};
 use super::verdict::Decision;
 use crate::jurisdiction::{Anycast, Country, CountrySet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// The facts of a flow, some of them changed.
+#[derive(Clone)]
 pub(super) struct Changed<'f> {
     facts: Facts<'f>,
     /// Names that replace those of the flow.
@@ -69,18 +70,8 @@ impl<'f> Changed<'f> {
                 self.facts.destination.set_port(port);
                 Some(format!("the port were {port}"))
             }
-            Test::From(members) => {
-                let member = members.first()?.clone();
-                let said = format!("it came from {}", sender_text(&member));
-                self.sender = Some(member);
-                Some(said)
-            }
-            Test::Ip(networks) => {
-                let address = networks.first()?.first()?;
-                self.facts.destination = SocketAddr::new(address, facts.destination.port());
-                self.facts.address = facts.data.lookup(address);
-                Some(format!("it went to {address}"))
-            }
+            Test::From(members) => Some(self.come_from(members.first()?)),
+            Test::Ip(networks) => Some(self.go_to(networks.first()?.first()?)),
             Test::Country(places) | Test::OperatorCountry(places) | Test::Jurisdiction(places) => {
                 self.enter(places, key, any_suffices)
             }
@@ -188,6 +179,17 @@ impl<'f> Changed<'f> {
         let name = self.facts.names.iter().rfind(claim);
         self.names = Some(answered(name.map_or("name.invalid", |name| name.name)));
         "the client had the address from its resolver".into()
+    }
+
+    fn come_from(&mut self, member: &Member) -> String {
+        self.sender = Some(member.clone());
+        format!("it came from {}", sender_text(member))
+    }
+
+    fn go_to(&mut self, address: IpAddr) -> String {
+        self.facts.destination.set_ip(address);
+        self.facts.address = self.facts.data.lookup(address);
+        format!("it went to {address}")
     }
 
     /// Lies in the first of the places.

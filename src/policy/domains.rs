@@ -6,7 +6,7 @@
 use super::reader::Shown;
 
 /// A set of patterns, as one `domain` list is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SetId(u32);
 
 /// One pattern.
@@ -74,7 +74,7 @@ pub fn canonical(name: &str) -> Option<String> {
 
 impl SetId {
     /// Its place among the sets of the policy.
-    pub(super) fn number(self) -> usize {
+    fn number(self) -> usize {
         self.0 as usize
     }
 }

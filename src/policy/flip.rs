@@ -12,6 +12,9 @@ use super::verdict::{Decision, Origin, Verdict};
 /// Rules tried for a hypothesis; a policy may have thousands.
 const TRIED: usize = 256;
 
+/// How many rules that decide alike, one behind the other, are undone.
+const DEEP: usize = 4;
+
 /// The smallest change that gives another verdict, as a sentence; `None` if none of the hypotheses does.
 pub(super) fn smallest(policy: &Policy, facts: &Facts<'_>, decision: &Decision) -> Option<String> {
     let seen = Seen::new(facts, policy);
@@ -42,7 +45,10 @@ pub(super) fn smallest(policy: &Policy, facts: &Facts<'_>, decision: &Decision) 
             best = Some((cost, sentence));
         }
     }
-    best.map(|(_, sentence)| sentence)
+    match best {
+        Some((_, sentence)) => Some(sentence),
+        None => undo(policy, facts, decision),
+    }
 }
 
 /// The conditions of a rule that do not hold.
@@ -81,16 +87,54 @@ fn attempt(
         });
     }
     let other = changed.judge(policy, facts);
-    (other.verdict.name() != decision.verdict.name()).then(|| {
-        let by = match other.origin {
-            Origin::Default => "by default".into(),
-            Origin::Rule(_) => format!("by `{}`", policy.rule_id(other.origin)),
+    differs(&other, decision).then(|| sentence(policy, &other, &said))
+}
+
+/// Has the rule that decides not match, then the one that decides instead, and so on until the verdict is another.
+fn undo(policy: &Policy, facts: &Facts<'_>, decision: &Decision) -> Option<String> {
+    let (mut changed, mut now, mut said) = (Changed::new(facts), *decision, Vec::new());
+    for _ in 0..DEEP {
+        let Origin::Rule(index) = now.origin else {
+            return None;
         };
-        let verb = match other.verdict.name() {
-            "allow" => "allowed",
-            "block" => "blocked",
-            _ => "rerouted",
-        };
-        format!("it would be {verb} {by} if {}", said.join(" and "))
-    })
+        let rule = policy.rules.get(usize::from(index))?;
+        let mut ways = policy
+            .conditions_of(rule)
+            .filter_map(|(condition, written)| {
+                let mut other = changed.clone();
+                let how = if condition.negate {
+                    let key = (written.key, !rule.effect.stops());
+                    other.satisfy(policy, facts, &condition.test, key)?
+                } else {
+                    other.violate(&condition.test, written)?
+                };
+                let then = other.judge(policy, facts);
+                (then.origin != now.origin).then_some((other, then, how))
+            });
+        let (other, then, how) = ways.next()?;
+        drop(ways);
+        said.push(how);
+        if differs(&then, decision) {
+            return Some(sentence(policy, &then, &said));
+        }
+        (changed, now) = (other, then);
+    }
+    None
+}
+
+fn differs(other: &Decision, decision: &Decision) -> bool {
+    other.verdict.name() != decision.verdict.name()
+}
+
+fn sentence(policy: &Policy, other: &Decision, said: &[String]) -> String {
+    let by = match other.origin {
+        Origin::Default => "by default".into(),
+        Origin::Rule(_) => format!("by `{}`", policy.rule_id(other.origin)),
+    };
+    let verb = match other.verdict.name() {
+        "allow" => "allowed",
+        "block" => "blocked",
+        _ => "rerouted",
+    };
+    format!("it would be {verb} {by} if {}", said.join(" and "))
 }

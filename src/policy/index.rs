@@ -1,14 +1,18 @@
 //! Which rules can match at all, without asking each: every rule is filed under its most selective condition.
 //!
 //! Rules that do not come up would have come out as *no*, which has no effect on a decision; those that do are evaluated
-//! in full. Rules without a selective condition always come up.
+//! in full. What an origin or a name excludes depends on whether it is known, so there is one set of files for each state
+//! of knowledge: a rule that asks for an origin and a port is found by the origin, or else by the port. Rules without a
+//! selective condition always come up.
 
 use super::compiled::{Effect, Observe, OnUnknown, Rule};
 use super::condition::{Condition, Test};
+use super::domains::SetId;
 use super::evaluate::{Demand, Seen};
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -19,25 +23,46 @@ type Files<K> = HashMap<K, Vec<u16>, FixedState>;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     rules: u16,
+    /// Rules that are found alike whatever is known.
+    common: Shelf,
+    /// The others, by [`Known::place`].
+    shelves: [Shelf; Known::ALL.len()],
+}
+
+/// Rules by what excludes them.
+#[derive(Debug, Default)]
+struct Shelf {
     always: Vec<u16>,
     ports: Files<u16>,
     asns: Files<u32>,
-    all_asns: Vec<u16>,
     /// By prefix length and masked address.
     v4: BTreeMap<u8, Files<u32>>,
     v6: BTreeMap<u8, Files<u128>>,
-    /// By number of the set of names.
-    sets: Vec<Vec<u16>>,
-    /// Of these, rules that come out as *no* as soon as the client was given any names and none matches.
-    until_named: Vec<u16>,
-    /// The others: only a name that the flow shows, and that is believed, settles them.
-    until_shown: Vec<u16>,
-    /// Rules that ask for nothing but a name come out alike while none is known, so the first of a kind stands for all.
+    sets: Files<SetId>,
+    /// Rules that ask for nothing but what is not known come out alike, so the first of a kind stands for all.
     kinds: HashSet<Kind, FixedState>,
 }
 
-/// All that matters of a rule whose condition is unknown.
-type Kind = (Effect, OnUnknown, Observe, Demand);
+/// All that matters of a rule whose conditions are all unknown; which they are, origin and name.
+type Kind = (Effect, OnUnknown, Observe, Demand, [bool; 2]);
+
+/// What is known of a flow, as far as it decides which conditions can exclude a rule.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    origin: bool,
+    names: Names,
+}
+
+/// What is known of a flow's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// No answer gave the client this address: a name that does not match excludes nothing.
+    Unanswered,
+    /// Answers did. Rules that stop are excluded by names that do not match.
+    Answered,
+    /// And what the flow claims is one of those names. It excludes all that it does not match.
+    Confirmed,
+}
 
 /// How many files one flow may come up in; with more, all rules are asked.
 const OPEN: usize = 24;
@@ -58,59 +83,20 @@ impl Index {
     /// Files a rule; rules come in order.
     pub(super) fn file(&mut self, number: u16, rule: &Rule, conditions: &[Condition]) {
         self.rules = self.rules.max(number.saturating_add(1));
-        let best = conditions
-            .iter()
-            .filter(|condition| !condition.negate)
-            .map(|condition| (selectivity(&condition.test), &condition.test))
-            .filter(|(selectivity, _)| *selectivity > 0)
-            .max_by_key(|(selectivity, _)| *selectivity);
-        match best.map(|(_, test)| test) {
-            Some(Test::Domain(sets)) => {
-                for set in sets.iter() {
-                    let place = set.number();
-                    if self.sets.len() <= place {
-                        self.sets.resize_with(place + 1, Vec::new);
-                    }
-                    if let Some(file) = self.sets.get_mut(place) {
-                        push(file, number);
-                    }
-                }
-                let kind = (rule.effect, rule.on_unknown, rule.observe, rule.evidence);
-                if conditions.len() == 1 && !self.kinds.insert(kind) {
-                    return;
-                }
-                if rule.effect.stops() && rule.evidence == Demand::Any {
-                    self.until_named.push(number);
-                } else {
-                    self.until_shown.push(number);
-                }
-            }
-            Some(Test::Ip(networks)) => {
-                for net in networks.iter().flat_map(|networks| networks.prefixes()) {
-                    match net {
-                        IpNet::V4(net) => {
-                            let files = self.v4.entry(net.prefix_len()).or_default();
-                            push(files.entry(net.network().to_bits()).or_default(), number);
-                        }
-                        IpNet::V6(net) => {
-                            let files = self.v6.entry(net.prefix_len()).or_default();
-                            push(files.entry(net.network().to_bits()).or_default(), number);
-                        }
+        let asks_for_facts = |test: &Test| matches!(test, Test::Asn(_) | Test::Domain(_));
+        let any_known = |_: &Test| true;
+        match most_selective(conditions, any_known) {
+            Some(best @ Test::Ip(_)) => self.common.file(number, best),
+            _ if positive(conditions).any(asks_for_facts) => {
+                for (known, shelf) in Known::ALL.into_iter().zip(&mut self.shelves) {
+                    match most_selective(conditions, |test| known.settles(test, rule)) {
+                        Some(best) => shelf.file(number, best),
+                        None => shelf.file_unsettled(number, rule, conditions),
                     }
                 }
             }
-            Some(Test::Asn(asns)) => {
-                for asn in asns.iter() {
-                    push(self.asns.entry(*asn).or_default(), number);
-                }
-                self.all_asns.push(number);
-            }
-            Some(Test::Port(ranges)) => {
-                for port in ranges.iter().flat_map(|(first, last)| *first..=*last) {
-                    push(self.ports.entry(port).or_default(), number);
-                }
-            }
-            _ => self.always.push(number),
+            Some(best) => self.common.file(number, best),
+            None => self.common.always.push(number),
         }
     }
 
@@ -135,12 +121,141 @@ impl Index {
     }
 
     fn collect<'i>(&'i self, seen: &Seen<'_>, found: &mut Candidates<'i>) -> Option<()> {
+        self.common.collect(seen, found)?;
+        let shelf = self.shelves.get(Known::of(seen).place())?;
+        shelf.collect(seen, found)
+    }
+}
+
+impl Known {
+    const ALL: [Self; 6] = [
+        Self::new(false, Names::Unanswered),
+        Self::new(true, Names::Unanswered),
+        Self::new(false, Names::Answered),
+        Self::new(true, Names::Answered),
+        Self::new(false, Names::Confirmed),
+        Self::new(true, Names::Confirmed),
+    ];
+
+    const fn new(origin: bool, names: Names) -> Self {
+        Self { origin, names }
+    }
+
+    fn of(seen: &Seen<'_>) -> Self {
+        let names = if seen.confirmed {
+            Names::Confirmed
+        } else if seen.facts.has_no_answer() {
+            Names::Unanswered
+        } else {
+            Names::Answered
+        };
+        Self::new(seen.facts.address.asn.is_some(), names)
+    }
+
+    /// Its place in [`ALL`](Self::ALL).
+    fn place(self) -> usize {
+        let names = match self.names {
+            Names::Unanswered => 0,
+            Names::Answered => 2,
+            Names::Confirmed => 4,
+        };
+        names + usize::from(self.origin)
+    }
+
+    /// Whether the test comes out as *no* for every flow of which this is known and that is in none of its files.
+    fn settles(self, test: &Test, rule: &Rule) -> bool {
+        match (test, self.names) {
+            (Test::Asn(_), _) => self.origin,
+            (Test::Domain(_), Names::Unanswered) => false,
+            (Test::Domain(_), Names::Answered) => {
+                rule.effect.stops() && rule.evidence == Demand::Any
+            }
+            (_, _) => true,
+        }
+    }
+}
+
+impl Shelf {
+    /// Files a rule under one of its tests.
+    fn file(&mut self, number: u16, test: &Test) {
+        match test {
+            Test::Domain(sets) => {
+                for set in sets.iter() {
+                    push(self.sets.entry(*set).or_default(), number);
+                }
+            }
+            Test::Ip(networks) => {
+                for net in networks.iter().flat_map(|networks| networks.prefixes()) {
+                    self.file_network(number, net);
+                }
+            }
+            Test::Asn(asns) => {
+                for asn in asns.iter() {
+                    push(self.asns.entry(*asn).or_default(), number);
+                }
+            }
+            Test::Port(ranges) => {
+                for port in ranges.iter().flat_map(|(first, last)| *first..=*last) {
+                    push(self.ports.entry(port).or_default(), number);
+                }
+            }
+            // Of no selectivity, so that they do not come here.
+            Test::Proto(_)
+            | Test::Anycast(_)
+            | Test::SniMissing(_)
+            | Test::Cleartext(_)
+            | Test::NoDns(_)
+            | Test::SniMismatch(_)
+            | Test::From(_)
+            | Test::Operator(_)
+            | Test::Country(_)
+            | Test::OperatorCountry(_)
+            | Test::Jurisdiction(_)
+            | Test::To(_)
+            | Test::Schedule(_) => self.always.push(number),
+        }
+    }
+
+    fn file_network(&mut self, number: u16, net: IpNet) {
+        match net {
+            IpNet::V4(net) => {
+                let files = self.v4.entry(net.prefix_len()).or_default();
+                push(files.entry(net.network().to_bits()).or_default(), number);
+            }
+            IpNet::V6(net) => {
+                let files = self.v6.entry(net.prefix_len()).or_default();
+                push(files.entry(net.network().to_bits()).or_default(), number);
+            }
+        }
+    }
+
+    /// Files a rule that no condition excludes as far as things are known. A name may still match it.
+    fn file_unsettled(&mut self, number: u16, rule: &Rule, conditions: &[Condition]) {
+        let asks = |what: fn(&Test) -> bool| positive(conditions).filter(|test| what(test)).count();
+        let origins = asks(|test| matches!(test, Test::Asn(_)));
+        let names = asks(|test| matches!(test, Test::Domain(_)));
+        let kind = (
+            rule.effect,
+            rule.on_unknown,
+            rule.observe,
+            rule.evidence,
+            [origins > 0, names > 0],
+        );
+        if origins + names < conditions.len() || self.kinds.insert(kind) {
+            self.always.push(number);
+            return;
+        }
+        for test in positive(conditions).filter(|test| matches!(test, Test::Domain(_))) {
+            self.file(number, test);
+        }
+    }
+
+    fn collect<'i>(&'i self, seen: &Seen<'_>, found: &mut Candidates<'i>) -> Option<()> {
         let facts = seen.facts;
         found.open(&self.always)?;
-        found.open_some(self.ports.get(&facts.destination.port()))?;
-        match facts.address.asn {
-            Some(asn) => found.open_some(self.asns.get(&asn))?,
-            None => found.open(&self.all_asns)?,
+        found.open_one(&self.ports, &facts.destination.port())?;
+        if let Some(asn) = &facts.address.asn {
+            found.open_one(&self.asns, asn)?;
         }
         self.open_networks(seen.destination, found)?;
         if facts.address.looked_up_as != seen.destination {
@@ -149,14 +264,8 @@ impl Index {
         if self.sets.is_empty() {
             return Some(());
         }
-        if facts.has_no_answer() {
-            found.open(&self.until_named)?;
-        }
-        if !seen.confirmed {
-            found.open(&self.until_shown)?;
-        }
         for set in seen.hit_sets()? {
-            found.open_some(self.sets.get(set.number()))?;
+            found.open_one(&self.sets, &set)?;
         }
         Some(())
     }
@@ -166,13 +275,13 @@ impl Index {
             IpAddr::V4(address) => {
                 for (length, files) in &self.v4 {
                     let mask = u32::MAX.unbounded_shl(32 - u32::from(*length));
-                    found.open_some(files.get(&(address.to_bits() & mask)))?;
+                    found.open_one(files, &(address.to_bits() & mask))?;
                 }
             }
             IpAddr::V6(address) => {
                 for (length, files) in &self.v6 {
                     let mask = u128::MAX.unbounded_shl(128 - u32::from(*length));
-                    found.open_some(files.get(&(address.to_bits() & mask)))?;
+                    found.open_one(files, &(address.to_bits() & mask))?;
                 }
             }
         }
@@ -189,8 +298,11 @@ impl<'i> Candidates<'i> {
         Some(())
     }
 
-    fn open_some(&mut self, file: Option<&'i Vec<u16>>) -> Option<()> {
-        file.map_or(Some(()), |file| self.open(file))
+    fn open_one<K: Eq + Hash>(&mut self, files: &'i Files<K>, key: &K) -> Option<()> {
+        if files.is_empty() {
+            return Some(());
+        }
+        files.get(key).map_or(Some(()), |file| self.open(file))
     }
 }
 
@@ -212,6 +324,18 @@ impl Iterator for Candidates<'_> {
         }
         Some(next)
     }
+}
+
+/// Tests of the conditions without `not_`: only those exclude all flows but a few.
+fn positive(conditions: &[Condition]) -> impl Iterator<Item = &Test> {
+    let positive = conditions.iter().filter(|condition| !condition.negate);
+    positive.map(|condition| &condition.test)
+}
+
+/// The test that lets the fewest flows through, of those that count.
+fn most_selective(conditions: &[Condition], counts: impl Fn(&Test) -> bool) -> Option<&Test> {
+    let tests = positive(conditions).filter(|test| selectivity(test) > 0 && counts(test));
+    tests.max_by_key(|test| selectivity(test))
 }
 
 /// How few flows a test lets through, by experience; 0 for one under which rules are not filed.

@@ -268,7 +268,8 @@ fn a_look_up_of_a_source_alone_agrees_with_the_merged_table() {
             .iter()
             .filter(|column| column.family != Family::As)
         {
-            let mut steps = column.steps().unwrap();
+            let body = column.body.bytes().unwrap();
+            let mut steps = column.steps(&body).unwrap();
             let mut number = 0u32;
             while let Some(step) = steps.next().unwrap() {
                 number += 1;

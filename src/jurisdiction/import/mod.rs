@@ -113,7 +113,8 @@ fn steps_of(source: &Source, fact: Fact, family: Family) -> Result<Vec<Step>, Ba
     let mut all = Vec::new();
     for column in &source.columns {
         if column.fact == fact && column.family == family {
-            let mut steps = column.steps()?;
+            let body = column.body.bytes()?;
+            let mut steps = column.steps(&body)?;
             while let Some(step) = steps.next()? {
                 all.push(step);
             }

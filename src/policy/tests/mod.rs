@@ -1046,6 +1046,28 @@ fn an_explanation_names_every_rule_tried_and_what_would_flip_it() {
 }
 
 #[test]
+fn where_one_rule_behind_another_decides_alike_both_are_flipped() {
+    let data = data();
+    let policy = load(
+        &data,
+        &(OPEN.to_owned()
+            + &rule("them", "operator = [\"agora\"]\naction = \"block\"")
+            + &rule("cn", "jurisdiction = [\"CN\"]\naction = \"block\"")),
+    );
+    let mut address = address(&["US"], Some("CN"));
+    address.operator = data.operator_by_id("agora");
+    let why = policy.explain(&flow(&data, address, &[]));
+    assert_eq!((why.verdict, why.rule.as_str()), ("block", "them"));
+    assert_eq!(
+        why.flip.as_deref(),
+        Some(
+            "it would be allowed by default if its operator were not in agora and its jurisdiction were known and \
+             not in CN"
+        )
+    );
+}
+
+#[test]
 fn a_policy_reads_back_as_it_is_printed() {
     let data = data();
     let text = "name = \"x\"\n[default]\naction = \"block\"\nreply = \"drop\"\nexit_down = \"nl\"\n\
