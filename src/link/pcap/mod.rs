@@ -152,11 +152,13 @@ impl Capture {
 
 /// What it means that the bytes of this frame cannot be read: of a compressed file, that it is cut or damaged.
 fn failed(error: io::Error, frame: u64) -> CaptureError {
-    match error.kind() {
-        ErrorKind::UnexpectedEof => CaptureError::Cut(frame),
-        ErrorKind::InvalidData | ErrorKind::InvalidInput => CaptureError::Damaged(frame),
-        _ if error.raw_os_error().is_none() => CaptureError::Damaged(frame),
-        _ => CaptureError::Io(error),
+    if error.kind() == ErrorKind::UnexpectedEof {
+        CaptureError::Cut(frame)
+    } else if error.raw_os_error().is_none() {
+        // Not the system says so, but a decoder.
+        CaptureError::Damaged(frame)
+    } else {
+        CaptureError::Io(error)
     }
 }
 

@@ -175,7 +175,7 @@ fn block<'a>(unread: &'a [u8], order: &mut Order, interfaces: &mut Vec<Interface
         return Next::Short(FRAME);
     };
     let length = length as usize;
-    if length < FRAME || length % 4 != 0 {
+    if length < FRAME || !length.is_multiple_of(4) {
         return Next::Damaged;
     }
     let Some((block, _)) = unread.split_at_checked(length) else {

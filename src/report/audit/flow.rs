@@ -32,6 +32,17 @@ pub struct Key {
     pub destination: SocketAddr,
 }
 
+impl Key {
+    /// The other direction.
+    pub(super) fn turned(self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            ..self
+        }
+    }
+}
+
 /// One flow.
 #[derive(Debug)]
 pub struct Flow {

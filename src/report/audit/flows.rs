@@ -5,16 +5,30 @@ use crate::link::frame::Seen;
 use crate::packet::protocol::TCP;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use std::hash::{BuildHasher, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// All flows that are not over. Both directions of one have the same hash, so that one look-up finds it.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
-    table: HashTable<Box<Flow>>,
+    table: HashTable<Place>,
     hash: foldhash::fast::RandomState,
     /// There may be two flows between the same ends, one opened by each.
     twins: bool,
+}
+
+#[derive(Debug)]
+struct Place {
+    ends: Ends,
+    flow: Box<Flow>,
+}
+
+/// A key in few bytes: it is compared for every packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// Protocol, source and destination of IPv4, each with its port.
+    Short(u128),
+    Long(Key),
 }
 
 impl Flows {
@@ -25,26 +39,28 @@ impl Flows {
 
     /// All of them, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
-        self.table.iter().map(|flow| &**flow)
+        self.table.iter().map(|place| &*place.flow)
     }
 
     /// The flow of this key.
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Flow> {
-        let hash = hash(&self.hash, key);
-        let flow = self.table.find_mut(hash, |flow| flow.key == *key)?;
-        Some(flow)
+        let ends = Ends::of(key);
+        let hash = ends.hash(&self.hash);
+        let place = self.table.find_mut(hash, |place| place.ends == ends)?;
+        Some(&mut place.flow)
     }
 
     /// Takes a flow out.
     pub(super) fn remove(&mut self, key: &Key) -> Option<Box<Flow>> {
-        let hash = hash(&self.hash, key);
-        let entry = self.table.find_entry(hash, |flow| flow.key == *key).ok()?;
-        Some(entry.remove().0)
+        let ends = Ends::of(key);
+        let hash = ends.hash(&self.hash);
+        let entry = self.table.find_entry(hash, |place| place.ends == ends);
+        Some(entry.ok()?.remove().0.flow)
     }
 
     /// Takes all of them out.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Box<Flow>> {
-        self.table.drain()
+        self.table.drain().map(|place| place.flow)
     }
 
     /// The flow of a packet, and whether its opener sent it; `new` makes one that is not known yet.
@@ -53,49 +69,88 @@ impl Flows {
         seen: &Seen<'_>,
         new: impl FnOnce(Key) -> Box<Flow>,
     ) -> (&mut Flow, bool) {
-        let forward = Key {
+        let key = Key {
             protocol: seen.protocol,
             source: seen.source,
             destination: seen.destination,
         };
-        let backward = Key {
-            source: seen.destination,
-            destination: seen.source,
-            ..forward
-        };
-        let hashed = hash(&self.hash, &forward);
+        let forward = Ends::of(&key);
+        let backward = forward.turned();
+        let hash = forward.hash(&self.hash);
+        let has = |ends| self.table.find(hash, |place| place.ends == ends).is_some();
         let opening = seen
             .segment
             .is_some_and(|segment| segment.syn && !segment.ack);
-        if opening && !self.twins {
-            self.twins = self
-                .table
-                .find(hashed, |flow| flow.key == backward)
-                .is_some();
-        }
-        let apart = opening
-            || (self.twins
-                && self
-                    .table
-                    .find(hashed, |flow| flow.key == forward)
-                    .is_some());
+        self.twins |= opening && has(backward);
+        let apart = opening || (self.twins && has(forward));
         let entry = self.table.entry(
-            hashed,
-            |flow| flow.key == forward || (!apart && flow.key == backward),
-            |flow| hash(&self.hash, &flow.key),
+            hash,
+            |place| place.ends == forward || (!apart && place.ends == backward),
+            |place| place.ends.hash(&self.hash),
         );
         match entry {
             Entry::Occupied(known) => {
-                let flow = known.into_mut();
-                let from_opener = flow.key == forward;
-                (flow, from_opener)
+                let place = known.into_mut();
+                (&mut place.flow, place.ends == forward)
             }
-            Entry::Vacant(place) => {
+            Entry::Vacant(vacant) => {
                 let from_opener = opening || !answers(seen);
-                let key = if from_opener { forward } else { backward };
-                (place.insert(new(key)).into_mut(), from_opener)
+                let (ends, key) = if from_opener {
+                    (forward, key)
+                } else {
+                    (backward, key.turned())
+                };
+                let flow = new(key);
+                let place = vacant.insert(Place { ends, flow }).into_mut();
+                (&mut place.flow, from_opener)
             }
         }
+    }
+}
+
+impl Ends {
+    const PORT: u32 = 16;
+    /// Address and port.
+    const END: u32 = 48;
+
+    fn of(key: &Key) -> Self {
+        let end =
+            |ip: Ipv4Addr, port: u16| u128::from(ip.to_bits()) << Self::PORT | u128::from(port);
+        match (key.source, key.destination) {
+            (SocketAddr::V4(source), SocketAddr::V4(destination)) => Self::Short(
+                u128::from(key.protocol) << (2 * Self::END)
+                    | end(*source.ip(), source.port()) << Self::END
+                    | end(*destination.ip(), destination.port()),
+            ),
+            _ => Self::Long(*key),
+        }
+    }
+
+    /// The other direction.
+    fn turned(self) -> Self {
+        const MASK: u128 = (1 << Ends::END) - 1;
+        match self {
+            Self::Short(ends) => Self::Short(
+                ends & !(MASK << Self::END | MASK)
+                    | (ends & MASK) << Self::END
+                    | ends >> Self::END & MASK,
+            ),
+            Self::Long(key) => Self::Long(key.turned()),
+        }
+    }
+
+    /// The same for both directions.
+    fn hash(self, state: &impl BuildHasher) -> u64 {
+        let mut hasher = state.build_hasher();
+        match (self, self.turned()) {
+            (Self::Short(one), Self::Short(other)) => hasher.write_u128(one.min(other)),
+            (Self::Long(one), Self::Long(other)) => {
+                let first = one.min(other);
+                (first.protocol, first.source, first.destination).hash(&mut hasher);
+            }
+            _ => {}
+        }
+        hasher.finish()
     }
 }
 
@@ -103,27 +158,6 @@ impl Flows {
 fn answers(seen: &Seen<'_>) -> bool {
     seen.segment.is_some_and(|segment| segment.syn)
         || (seen.source.port() < 1024 && seen.destination.port() >= 1024 && seen.protocol == TCP)
-}
-
-/// The same for both directions.
-fn hash(state: &impl BuildHasher, key: &Key) -> u64 {
-    let mut hasher = state.build_hasher();
-    let end = |address: SocketAddr| match address.ip() {
-        IpAddr::V4(ip) => u128::from(ip.to_bits()) << 16 | u128::from(address.port()),
-        IpAddr::V6(ip) => ip.to_bits().rotate_left(16) ^ u128::from(address.port()),
-    };
-    let (source, destination) = (end(key.source), end(key.destination));
-    let (low, high) = (source.min(destination), source.max(destination));
-    if key.source.is_ipv4() {
-        // Six bytes each.
-        hasher.write_u64((low as u64) << 8 | u64::from(key.protocol));
-        hasher.write_u64(high as u64);
-    } else {
-        hasher.write_u8(key.protocol);
-        hasher.write_u128(low);
-        hasher.write_u128(high);
-    }
-    hasher.finish()
 }
 
 #[cfg(test)]
