@@ -89,23 +89,28 @@ pub(super) fn open(stream: &[u8]) -> Opening {
 pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
     match *phase {
         HEAD => head(phase, unread, notes),
-        LINES => match text::line(unread) {
-            None => {
-                header(unread, 0, notes);
-                Step::Wait
-            }
-            Some((line, taken)) => {
-                header(line, 0, notes);
-                if line.is_empty() {
-                    *phase = HEAD;
-                }
-                Step::Took(taken)
-            }
-        },
+        LINES => lines(phase, unread, notes),
         CHUNKS => chunk(phase, unread, notes),
         FRAMES => websocket::step(&mut 0, unread, notes),
         _ => Step::Switch,
     }
+}
+
+/// Header lines one by one, of a head that is too long to wait for or that ends a body.
+fn lines(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
+    let Some(last) = memchr::memrchr(b'\n', unread) else {
+        header(unread, 0, notes);
+        return Step::Wait;
+    };
+    for (start, line) in text::lines(unread.get(..=last).unwrap_or_default()) {
+        if line.is_empty() {
+            *phase = HEAD;
+            let end = unread.get(start..).and_then(text::line);
+            return Step::Took(start + end.map_or(0, |(_, taken)| taken));
+        }
+        header(line, start, notes);
+    }
+    Step::Took(last + 1)
 }
 
 fn is_first_line(line: &[u8]) -> bool {
