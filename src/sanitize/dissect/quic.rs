@@ -21,7 +21,11 @@ pub(super) const SHAPE: Shape =
 
 /// A public header with a version and a connection id, or a long header.
 pub(super) const SHAPE_GOOGLE: Shape = Shape::first(
-    Set::of(&[0x09, 0x0d, 0x19, 0x1d, 0x29, 0x2d, 0x39, 0x3d]).or(Set::range(0xc0, 0xff)),
+    Set::of(&[
+        0x09, 0x0b, 0x0d, 0x0f, 0x19, 0x1b, 0x1d, 0x1f, 0x29, 0x2b, 0x2d, 0x2f, 0x39, 0x3b, 0x3d,
+        0x3f,
+    ])
+    .or(Set::range(0xc0, 0xff)),
 );
 
 pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
@@ -46,7 +50,8 @@ pub(super) fn read_google(payload: &[u8], notes: &mut Notes<'_>) -> Option<Readi
     const REACH: usize = 96;
     let version = match payload.first()? {
         0xc0.. => payload.get(1..5)?,
-        _ => payload.get(9..13)?,
+        flags if flags & 0xc9 == 0x09 => payload.get(9..13)?,
+        _ => return None,
     };
     let [b'Q' | b'T', b'0', b'0'..=b'9', b'0'..=b'9'] = version else {
         return None;
