@@ -34,6 +34,8 @@ pub mod protocol {
     pub(crate) const ROUTING: u8 = 43;
     /// IPv6 fragment header (RFC 8200, section 4.5).
     pub(crate) const FRAGMENT: u8 = 44;
+    /// IP authentication header (RFC 4302).
+    pub(crate) const AUTHENTICATION: u8 = 51;
     /// IPv6 destination options (RFC 8200, section 4.6).
     pub(crate) const DESTINATION_OPTIONS: u8 = 60;
 }

@@ -1,4 +1,4 @@
-//! QUIC packets with a long header, versions 1 (RFC 9000, RFC 9001) and 2 (RFC 9369). An Initial packet is decrypted with
+//! QUIC packets with a long header, versions 1 (RFC 9000, RFC 9001), with its last drafts, and 2 (RFC 9369). An Initial packet is decrypted with
 //! the key that stands in it; the tag of the cipher proves that it is one.
 
 use super::bytes::Bytes;
@@ -16,18 +16,30 @@ struct Version {
     hp: &'static [u8],
 }
 
-static VERSIONS: [Version; 2] = [
-    Version {
-        number: 1,
-        initial: 0,
-        salt: [
-            0x38, 0x76, 0x2c, 0xf7, 0xf5, 0x59, 0x34, 0xb3, 0x4d, 0x17, 0x9a, 0xe6, 0xa4, 0xc8,
-            0x0c, 0xad, 0xcc, 0xbb, 0x7f, 0x0a,
-        ],
-        key: b"tls13 quic key",
-        iv: b"tls13 quic iv",
-        hp: b"tls13 quic hp",
-    },
+const SALT_1: [u8; 20] = [
+    0x38, 0x76, 0x2c, 0xf7, 0xf5, 0x59, 0x34, 0xb3, 0x4d, 0x17, 0x9a, 0xe6, 0xa4, 0xc8, 0x0c, 0xad,
+    0xcc, 0xbb, 0x7f, 0x0a,
+];
+/// Of drafts 29 to 32 and of drafts 23 to 28 (draft-ietf-quic-tls, section 5.2).
+const SALT_29: [u8; 20] = [
+    0xaf, 0xbf, 0xec, 0x28, 0x99, 0x93, 0xd2, 0x4c, 0x9e, 0x97, 0x86, 0xf1, 0x9c, 0x61, 0x11, 0xe0,
+    0x43, 0x90, 0xa8, 0x99,
+];
+const SALT_23: [u8; 20] = [
+    0xc3, 0xee, 0xf7, 0x12, 0xc7, 0x2e, 0xbb, 0x5a, 0x11, 0xa7, 0xd2, 0x43, 0x2b, 0xb4, 0x63, 0x65,
+    0xbe, 0xf9, 0xf5, 0x02,
+];
+
+static VERSIONS: [Version; 10] = [
+    Version::one(1, SALT_1),
+    Version::one(0xff00_001b, SALT_23),
+    Version::one(0xff00_001c, SALT_23),
+    Version::one(0xff00_001d, SALT_29),
+    Version::one(0xff00_001e, SALT_29),
+    Version::one(0xff00_001f, SALT_29),
+    Version::one(0xff00_0020, SALT_29),
+    Version::one(0xff00_0021, SALT_1),
+    Version::one(0xff00_0022, SALT_1),
     Version {
         number: 0x6b33_43cf,
         initial: 1,
@@ -40,6 +52,20 @@ static VERSIONS: [Version; 2] = [
         hp: b"tls13 quicv2 hp",
     },
 ];
+
+impl Version {
+    /// Version 1, or a draft of it.
+    const fn one(number: u32, salt: [u8; 20]) -> Self {
+        Self {
+            number,
+            initial: 0,
+            salt,
+            key: b"tls13 quic key",
+            iv: b"tls13 quic iv",
+            hp: b"tls13 quic hp",
+        }
+    }
+}
 
 /// Longest packet that is decrypted.
 pub(crate) const LONGEST: usize = 2048;

@@ -50,8 +50,12 @@ pub(crate) fn words(text: &[u8], start: usize) -> impl Iterator<Item = (Range<us
 
 /// Where `needle` begins in `text`, without case.
 pub(crate) fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
-    text.windows(needle.len())
-        .position(|window| window.eq_ignore_ascii_case(needle))
+    let (first, rest) = needle.split_first()?;
+    let (lower, upper) = (first.to_ascii_lowercase(), first.to_ascii_uppercase());
+    memchr::memchr2_iter(lower, upper, text).find(|at| {
+        text.get(at + 1..at + needle.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(rest))
+    })
 }
 
 /// The place of what stands between `open` and the next `close`, searched from `from`.

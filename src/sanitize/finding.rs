@@ -48,12 +48,19 @@ impl Excerpt {
     pub fn of(payload: &[u8], finding: &Finding, all: &[Finding]) -> Self {
         let Range { start, end } = finding.span;
         let shown = |from: usize, to: usize| -> Vec<Option<u8>> {
-            (from..to.min(payload.len()))
-                .map(|at| {
-                    let hidden = all.iter().any(|other| other.span.contains(&at));
-                    payload.get(at).copied().filter(|_| !hidden)
-                })
-                .collect()
+            let bytes = payload.get(from..to.min(payload.len()));
+            let mut shown: Vec<_> = bytes
+                .unwrap_or_default()
+                .iter()
+                .copied()
+                .map(Some)
+                .collect();
+            for Range { start, end } in all.iter().map(|other| &other.span) {
+                let (start, end) = (start.saturating_sub(from), end.saturating_sub(from));
+                let end = end.min(shown.len());
+                shown.get_mut(start..end).unwrap_or_default().fill(None);
+            }
+            shown
         };
         let value = payload.get(start..end.min(start.saturating_add(Self::VALUE)));
         Self {
@@ -150,7 +157,8 @@ impl Leak {
 pub fn mask(value: &[u8]) -> String {
     const SHORT: usize = 4;
     const LONG: usize = 8;
-    let mut sample = String::new();
+    // The two last characters may take four bytes each.
+    let mut sample = String::with_capacity(16);
     match readable(value) {
         Some(text) => {
             let has = |count: usize| text.chars().nth(count - 1).is_some();

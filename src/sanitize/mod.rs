@@ -123,8 +123,10 @@ impl Sanitizer {
         if reading.is_none() {
             dissect::unknown(payload, &mut notes);
         }
-        let parts = fanout::parts(reading, notes);
-        memory.judge(context, payload, parts, found);
+        if memory.compares(context) {
+            let parts = fanout::parts(reading, notes);
+            memory.judge(context, payload, parts, found);
+        }
         drop_doubles(found, first);
         reading
     }
@@ -160,14 +162,12 @@ impl Sanitizer {
 /// Leaves out values known only by their names or their look, where a declared secret says better what they are.
 fn drop_doubles(found: &mut Vec<Finding>, first: usize) {
     let new = found.get(first..).unwrap_or_default();
-    let secrets: Vec<_> = new
-        .iter()
-        .filter(|finding| finding.leak == secret::SECRET.name)
-        .map(|finding| finding.span.clone())
-        .collect();
-    if secrets.is_empty() {
+    let is_secret = |finding: &&Finding| finding.leak == secret::SECRET.name;
+    if new.len() < 2 || !new.iter().any(|finding| is_secret(&finding)) {
         return;
     }
+    let secrets = new.iter().filter(is_secret);
+    let secrets: Vec<_> = secrets.map(|finding| finding.span.clone()).collect();
     let mut index = 0;
     found.retain(|finding| {
         index += 1;

@@ -40,31 +40,53 @@ pub struct Fanout {
 
 /// The first bytes of recent datagrams.
 #[derive(Debug, Default)]
-pub(in crate::report) struct Recent(VecDeque<Datagram>);
+pub(in crate::report) struct Recent {
+    datagrams: VecDeque<Datagram>,
+    /// The bytes of them all, each in a place of its own, used in turn.
+    heads: Vec<[u8; DEPTH]>,
+    /// The next place.
+    next: usize,
+}
 
 #[derive(Debug)]
 struct Datagram {
     key: Key,
     number: u64,
     at: Time,
-    head: Vec<u8>,
+    place: usize,
+    length: usize,
 }
 
 impl Recent {
     pub(super) fn remember(&mut self, key: Key, (number, at): (u64, Time), payload: &[u8]) {
-        let mut head = Vec::new();
-        while self.0.len() >= MOST || self.0.front().is_some_and(|old| at.since(old.at) > WINDOW) {
-            // Its room is used again.
-            head = self.0.pop_front().map_or(head, |old| old.head);
+        let past = |old: &Datagram| at.since(old.at) > WINDOW;
+        while self.datagrams.len() >= MOST || self.datagrams.front().is_some_and(past) {
+            self.datagrams.pop_front();
         }
-        head.clear();
-        head.extend_from_slice(payload.get(..DEPTH).unwrap_or(payload));
-        self.0.push_back(Datagram {
+        let length = payload.len().min(DEPTH);
+        if self.next == self.heads.len() {
+            self.heads.push([0; DEPTH]);
+        }
+        if let (Some(place), Some(head)) = (self.heads.get_mut(self.next), payload.get(..length))
+            && let Some(place) = place.get_mut(..length)
+        {
+            place.copy_from_slice(head);
+        }
+        self.datagrams.push_back(Datagram {
             key,
             number,
             at,
-            head,
+            place: self.next,
+            length,
         });
+        self.next = (self.next + 1) % MOST;
+    }
+
+    fn head(&self, datagram: &Datagram) -> &[u8] {
+        let place = self.heads.get(datagram.place);
+        place
+            .and_then(|head| head.get(..datagram.length))
+            .unwrap_or_default()
     }
 
     /// Adds the sending of a shared value; on its first one, returns what was sent before.
@@ -130,10 +152,10 @@ impl Recent {
         number: u64,
         value: &'a [u8],
     ) -> impl Iterator<Item = &'a Datagram> {
-        self.0.iter().filter(move |datagram| {
+        self.datagrams.iter().filter(move |datagram| {
             datagram.key.source.ip() == source
                 && datagram.number < number
-                && memchr::memmem::find(&datagram.head, value).is_some()
+                && memchr::memmem::find(self.head(datagram), value).is_some()
         })
     }
 }

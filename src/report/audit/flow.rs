@@ -5,8 +5,7 @@ use crate::sanitize::{
     COMPARED, Certainty, Class, Context, Excerpt, Finding, Reading, Sanitizer, Stream,
 };
 use crate::time::Time;
-use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::assembly::Assembly;
 
@@ -33,17 +32,13 @@ pub struct Key {
     pub destination: SocketAddr,
 }
 
-impl Hash for Key {
-    /// In few words: every packet looks its flow up.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let ports = u64::from(self.source.port()) << 16 | u64::from(self.destination.port());
-        state.write_u64(ports << 8 | u64::from(self.protocol));
-        match (self.source.ip(), self.destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let (source, destination) = (source.to_bits(), destination.to_bits());
-                state.write_u64(u64::from(source) << 32 | u64::from(destination));
-            }
-            ends => ends.hash(state),
+impl Key {
+    /// The other direction.
+    pub(super) fn turned(self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            ..self
         }
     }
 }

@@ -4,6 +4,7 @@
 mod assembly;
 mod fanout;
 mod flow;
+mod flows;
 
 pub use fanout::Fanout;
 pub use flow::{Flow, Key, Told};
@@ -12,16 +13,15 @@ use crate::link::frame::{self, Seen};
 use crate::link::pcap::Frame;
 use crate::names::Names;
 use crate::packet::fragment::{Limits, Reassembler};
+use crate::packet::protocol::UDP;
 use crate::packet::{Checksum, Parsed};
 use crate::sanitize::{Finding, Memory, Reading, Sanitizer};
 use crate::time::Time;
 pub(in crate::report) use fanout::Recent;
-use std::collections::HashMap;
+use flows::Flows;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 const DNS: u16 = 53;
 /// A flow silent for this long is over; what comes later is a new one.
 const IDLE: Duration = Duration::from_secs(600);
@@ -47,7 +47,7 @@ pub struct Audit {
     memory: Memory,
     names: Names,
     fragments: Reassembler,
-    flows: HashMap<Key, Box<Flow>, foldhash::fast::RandomState>,
+    flows: Flows,
     /// What the flows take, as [`MOST_BYTES`] counts.
     weight: usize,
     recent: Recent,
@@ -64,7 +64,7 @@ impl Audit {
             memory: Memory::default(),
             names: Names::new(MOST_NAMES, 0),
             fragments: Reassembler::new(FRAGMENTS),
-            flows: HashMap::default(),
+            flows: Flows::default(),
             weight: 0,
             recent: Recent::default(),
             fanouts: Vec::new(),
@@ -116,13 +116,11 @@ impl Audit {
         mut over: impl FnMut(Flow),
     ) {
         self.sweep(at, &mut over);
-        let (key, from_opener) = self.key(seen);
-        let names = &self.names;
-        let flow = self.flows.entry(key).or_insert_with(|| {
+        let Self { flows, names, .. } = self;
+        let (flow, from_opener) = flows.of(seen, |key| {
             let mut flow = Box::new(Flow::new(key, at));
             flow.reading = Reading::of_ip(key.protocol);
-            let (client, server) = (key.source.ip(), key.destination.ip());
-            let known = names.of(client, server, at);
+            let known = names.of(key.source.ip(), key.destination.ip(), at);
             flow.resolved
                 .extend(known.map(|learned| (learned.name.clone(), learned.at)));
             flow
@@ -130,39 +128,30 @@ impl Audit {
         flow.packets += 1;
         flow.bytes += seen.length as u64;
         flow.last = flow.last.max(at);
+        let datagram = seen.protocol == UDP && !seen.payload.is_empty();
         if !from_opener {
-            if key.protocol == UDP && key.destination.port() == DNS {
-                self.names.learn(key.source.ip(), seen.payload, at);
+            if datagram && flow.key.destination.port() == DNS {
+                names.learn(flow.key.source.ip(), seen.payload, at);
             }
             return;
         }
-        match seen.segment {
-            Some(segment) => {
-                let before = flow.weight();
-                let found = &mut self.found;
-                flow.segment(
-                    (number, at),
-                    (segment, seen.payload),
-                    &self.sanitizer,
-                    found,
-                );
-                self.weight = (self.weight + flow.weight()).saturating_sub(before);
+        let found = &mut self.found;
+        if let Some(segment) = seen.segment {
+            let before = flow.weight();
+            let segment = (segment, seen.payload);
+            flow.segment((number, at), segment, &self.sanitizer, found);
+            self.weight = (self.weight + flow.weight()).saturating_sub(before);
+        } else if datagram && let Some(context) = flow.datagram(at, blocked) {
+            let memory = &mut self.memory;
+            let reading = self
+                .sanitizer
+                .datagram(memory, &context, seen.payload, found);
+            flow.reading = reading.or(flow.reading);
+            let key = flow.key;
+            self.recent.remember(key, (number, at), seen.payload);
+            if !found.is_empty() {
+                self.tell(key, (number, at), seen.payload);
             }
-            None if key.protocol == UDP && !seen.payload.is_empty() => {
-                let Some(context) = flow.datagram(at, blocked) else {
-                    return;
-                };
-                let (memory, found) = (&mut self.memory, &mut self.found);
-                let reading = self
-                    .sanitizer
-                    .datagram(memory, &context, seen.payload, found);
-                flow.reading = reading.or(flow.reading);
-                self.recent.remember(key, (number, at), seen.payload);
-                if !self.found.is_empty() {
-                    self.tell(key, (number, at), seen.payload);
-                }
-            }
-            None => {}
         }
     }
 
@@ -191,43 +180,10 @@ impl Audit {
 
     /// Everything that is not over yet, in the order in which it began, and all fan-outs.
     pub fn finish(mut self, over: impl FnMut(Flow)) -> Vec<Fanout> {
-        let mut rest: Vec<Box<Flow>> = self.flows.drain().map(|(_, flow)| flow).collect();
+        let mut rest: Vec<Box<Flow>> = self.flows.drain().collect();
         rest.sort_by_key(|flow| (flow.first, flow.key));
         rest.into_iter().map(|flow| *flow).for_each(over);
         self.fanouts
-    }
-
-    /// The flow of a packet, and whether its opener sent it.
-    fn key(&self, seen: &Seen<'_>) -> (Key, bool) {
-        let forward = Key {
-            protocol: seen.protocol,
-            source: seen.source,
-            destination: seen.destination,
-        };
-        let backward = Key {
-            source: seen.destination,
-            destination: seen.source,
-            ..forward
-        };
-        let opening = seen
-            .segment
-            .is_some_and(|segment| segment.syn && !segment.ack);
-        if self.flows.contains_key(&forward) || opening {
-            return (forward, true);
-        }
-        if self.flows.contains_key(&backward) {
-            return (backward, false);
-        }
-        // An unknown flow in its middle: a second SYN, or a server's port, tells who opened it.
-        let answer = seen.segment.is_some_and(|segment| segment.syn)
-            || (seen.source.port() < 1024
-                && seen.destination.port() >= 1024
-                && seen.protocol == TCP);
-        if answer {
-            (backward, false)
-        } else {
-            (forward, true)
-        }
     }
 
     /// Hands out flows that have been silent for long.
@@ -241,14 +197,14 @@ impl Audit {
         let mut gone: Vec<Key> = self
             .flows
             .iter()
-            .filter(|(_, flow)| now.since(flow.last) > idle)
-            .map(|(key, _)| *key)
+            .filter(|flow| now.since(flow.last) > idle)
+            .map(|flow| flow.key)
             .collect();
         if gone.is_empty() && full {
             let mut all: Vec<(Time, Key)> = self
                 .flows
                 .iter()
-                .map(|(key, flow)| (flow.last, *key))
+                .map(|flow| (flow.last, flow.key))
                 .collect();
             all.sort_unstable();
             let oldest = all.len().div_ceil(4);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::link::frame::Segment;
+use crate::packet::protocol::TCP;
 
 fn udp<'a>(source: u16, server: u8, payload: &'a [u8]) -> Seen<'a> {
     Seen {
@@ -206,6 +207,6 @@ fn what_flows_hold_is_bounded_and_the_oldest_go_first() {
     }
     assert!(!over.is_empty());
     assert_eq!(over[0].port(), 0x4000);
-    let weight: usize = audit.flows.values().map(|flow| flow.weight()).sum();
+    let weight: usize = audit.flows.iter().map(Flow::weight).sum();
     assert_eq!(audit.weight, weight);
 }

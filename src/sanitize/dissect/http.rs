@@ -1,5 +1,6 @@
 //! HTTP/1 requests (RFC 9110, RFC 9112): credentials, cookies, identifiers and coordinates in what is asked for, in
-//! headers and in forms; the host and the software. Also answers of a server, as far as they set cookies.
+//! headers and in bodies that name their values; the host and the software. Also answers of a server, as far as they
+//! set cookies, and RTSP (RFC 7826), whose heads are alike.
 
 use super::stream::{Opening, Step};
 use super::{Notes, parameters, text, websocket};
@@ -19,7 +20,7 @@ const FORWARDED: Leak =
 
 pub(super) const LEAKS: &[Leak] = &[HOST, AUTHORIZATION, COOKIE, USER_AGENT, FROM, FORWARDED];
 
-const METHODS: [&[u8]; 14] = [
+const METHODS: [&[u8]; 33] = [
     b"GET ",
     b"POST ",
     b"PUT ",
@@ -34,6 +35,27 @@ const METHODS: [&[u8]; 14] = [
     b"SUBSCRIBE ",
     b"UNSUBSCRIBE ",
     b"NOTIFY ",
+    // WebDAV (RFC 4918, RFC 3253), media sources.
+    b"PROPPATCH ",
+    b"MKCOL ",
+    b"COPY ",
+    b"MOVE ",
+    b"LOCK ",
+    b"UNLOCK ",
+    b"SEARCH ",
+    b"MERGE ",
+    b"SOURCE ",
+    // RTSP (RFC 7826) has heads alike.
+    b"DESCRIBE ",
+    b"ANNOUNCE ",
+    b"SETUP ",
+    b"PLAY ",
+    b"PAUSE ",
+    b"RECORD ",
+    b"TEARDOWN ",
+    b"GET_PARAMETER ",
+    b"SET_PARAMETER ",
+    b"REDIRECT ",
 ];
 
 /// Phases: a head is next, the lines of a long head, the chunks of a body, another protocol, WebSocket frames.
@@ -67,35 +89,43 @@ pub(super) fn open(stream: &[u8]) -> Opening {
 pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
     match *phase {
         HEAD => head(phase, unread, notes),
-        LINES => match text::line(unread) {
-            None => {
-                header(unread, 0, notes);
-                Step::Wait
-            }
-            Some((line, taken)) => {
-                header(line, 0, notes);
-                if line.is_empty() {
-                    *phase = HEAD;
-                }
-                Step::Took(taken)
-            }
-        },
-        CHUNKS => chunk(phase, unread),
+        LINES => lines(phase, unread, notes),
+        CHUNKS => chunk(phase, unread, notes),
         FRAMES => websocket::step(&mut 0, unread, notes),
         _ => Step::Switch,
     }
 }
 
+/// Header lines one by one, of a head that is too long to wait for or that ends a body.
+fn lines(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
+    let Some(last) = memchr::memrchr(b'\n', unread) else {
+        header(unread, 0, notes);
+        return Step::Wait;
+    };
+    for (start, line) in text::lines(unread.get(..=last).unwrap_or_default()) {
+        if line.is_empty() {
+            *phase = HEAD;
+            let end = unread.get(start..).and_then(text::line);
+            return Step::Took(start + end.map_or(0, |(_, taken)| taken));
+        }
+        header(line, start, notes);
+    }
+    Step::Took(last + 1)
+}
+
 fn is_first_line(line: &[u8]) -> bool {
-    line.starts_with(b"HTTP/1.") || line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
+    let versions: [&[u8]; 4] = [b"HTTP/1.1", b"HTTP/1.0", b"RTSP/1.0", b"RTSP/2.0"];
+    line.starts_with(b"HTTP/1.")
+        || versions.iter().any(|version| {
+            line.strip_suffix(*version)
+                .is_some_and(|rest| rest.ends_with(b" "))
+        })
 }
 
 /// What a head says of what follows it.
 #[derive(Default)]
 struct Body {
     length: usize,
-    form: bool,
-    json: bool,
     next: u8,
 }
 
@@ -135,12 +165,7 @@ fn head(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
         return Step::Wait;
     }
     let bytes = there.get(..body.length).unwrap_or(there);
-    if body.form {
-        parameters::query(bytes, end, notes);
-    }
-    if body.json {
-        parameters::json(bytes, end, notes);
-    }
+    parameters::any(bytes, end, notes);
     *phase = body.next;
     Step::Took(end.saturating_add(body.length))
 }
@@ -213,9 +238,6 @@ fn describe(line: &[u8], body: &mut Body) {
             .ok()
             .and_then(|digits| digits.parse().ok())
             .unwrap_or(0);
-    } else if name.eq_ignore_ascii_case(b"content-type") {
-        body.form = text::find(value, b"x-www-form-urlencoded").is_some();
-        body.json = text::find(value, b"json").is_some();
     } else if name.eq_ignore_ascii_case(b"transfer-encoding")
         && text::find(value, b"chunked").is_some()
     {
@@ -230,7 +252,7 @@ fn describe(line: &[u8], body: &mut Body) {
 }
 
 /// The size of a chunk in hexadecimal, its bytes, and a line end.
-fn chunk(phase: &mut u8, unread: &[u8]) -> Step {
+fn chunk(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
     let Some((line, taken)) = text::line(unread) else {
         return Step::Wait;
     };
@@ -238,13 +260,18 @@ fn chunk(phase: &mut u8, unread: &[u8]) -> Step {
     let size = std::str::from_utf8(digits)
         .ok()
         .and_then(|digits| usize::from_str_radix(digits.trim(), 16).ok());
+    let there = unread.get(taken..).unwrap_or_default();
     match size {
         None => Step::Lost,
         Some(0) => {
             *phase = LINES;
             Step::Took(taken)
         }
-        Some(size) => Step::Took(taken.saturating_add(size).saturating_add(2)),
+        Some(size) if size <= SHORT_BODY && there.len() < size => Step::Wait,
+        Some(size) => {
+            parameters::any(there.get(..size).unwrap_or(there), taken, notes);
+            Step::Took(taken.saturating_add(size).saturating_add(2))
+        }
     }
 }
 
@@ -266,6 +293,19 @@ mod tests {
                 ("http.cookie", "s=1".to_owned()),
                 ("http.user-agent", "UA/1 (SM-G960F)".to_owned()),
             ]
+        );
+    }
+
+    #[test]
+    fn cameras_and_chunked_bodies_are_read() {
+        let leaks = |stream: &[u8]| told(stream).0.into_iter().map(|t| t.0).collect::<Vec<_>>();
+        assert_eq!(
+            leaks(b"DESCRIBE rtsp://a/1 RTSP/1.0\r\nCSeq: 1\r\nAuthorization: Basic YTpi\r\n\r\n"),
+            ["http.authorization"]
+        );
+        assert_eq!(
+            leaks(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{\"user\":\"anne\"}\r\n0\r\n\r\n"),
+            ["parameter.person"]
         );
     }
 

@@ -2,7 +2,7 @@
 
 use super::Notes;
 use super::stream::{Opening, Step};
-use super::text;
+use super::{text, verbs};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
 
@@ -13,9 +13,11 @@ const CREDENTIAL: Leak = Leak::new(
     "password or authentication",
 );
 
-pub(super) const LEAKS: &[Leak] = &[USER, CREDENTIAL];
+const MESSAGE: Leak = Leak::new("imap.message", Class::Content, "mail");
 
-const COMMANDS: [&[u8]; 12] = [
+pub(super) const LEAKS: &[Leak] = &[USER, CREDENTIAL, MESSAGE];
+
+const COMMANDS: [&[u8]; 16] = [
     b"CAPABILITY",
     b"LOGIN",
     b"AUTHENTICATE",
@@ -28,11 +30,19 @@ const COMMANDS: [&[u8]; 12] = [
     b"ENABLE",
     b"LIST",
     b"COMPRESS",
+    b"APPEND",
+    b"EXAMINE",
+    b"FETCH",
+    b"UID",
 ];
 
-/// Phases: a command is next; the answer to a challenge.
+/// Commands that are known by a tag without a number.
+const UNNUMBERED: [&[u8]; 4] = [b"CAPABILITY", b"LOGIN", b"AUTHENTICATE", b"STARTTLS"];
+
+/// Phases: a command is next; the answer to a challenge; the lines of a mail.
 const COMMAND: u8 = 0;
 const ANSWER: u8 = 1;
+const MAIL: u8 = 2;
 
 pub(super) fn open(stream: &[u8]) -> Opening {
     match text::line(stream) {
@@ -65,12 +75,17 @@ fn command(line: &[u8]) -> Option<&'static [u8]> {
     let tag = words.next()?;
     let verb = words.next()?;
     // A tag has a digit, or mail verbs such as `AUTH LOGIN` would pass.
-    if !tag.iter().any(u8::is_ascii_digit) || tag.len() > 20 {
-        return None;
-    }
+    let counts = tag.iter().any(u8::is_ascii_digit) && tag.len() <= 20;
+    // Without a number in its tag a line is taken for one of a few commands only; other protocols begin like that.
+    let letters = tag.len() <= 8
+        && tag
+            .iter()
+            .all(|byte| byte.is_ascii_alphabetic() || *byte == b'.')
+        && !verbs::is_opener(tag);
     COMMANDS
         .iter()
         .find(|known| known.eq_ignore_ascii_case(verb))
+        .filter(|known| counts || (letters && UNNUMBERED.contains(known)))
         .copied()
 }
 
@@ -83,6 +98,9 @@ pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step
     let next = if *phase == ANSWER && command(bytes).is_none() {
         notes.certain(&CREDENTIAL, text::trimmed(bytes, 0));
         ANSWER
+    } else if *phase == MAIL && command(bytes).is_none() {
+        notes.certain(&MESSAGE, text::trimmed(bytes, 0));
+        MAIL
     } else {
         tell(bytes, notes)
     };
@@ -117,6 +135,8 @@ fn tell(line: &[u8], notes: &mut Notes<'_>) -> u8 {
             }
             ANSWER
         }
+        // A literal follows.
+        Some(b"APPEND") if line.ends_with(b"}") => MAIL,
         _ => COMMAND,
     }
 }
@@ -147,6 +167,25 @@ mod tests {
     fn an_answer_on_a_later_line_is_a_credential() {
         let (told, _) = told(b"a1 AUTHENTICATE PLAIN\r\nAGFubmUAcHc=\r\na2 SELECT INBOX\r\n");
         assert_eq!(told, [("imap.credential", "AGFubmUAcHc=".to_owned())]);
+    }
+
+    #[test]
+    fn a_tag_may_be_a_letter_and_a_stored_mail_is_content() {
+        assert_eq!(
+            told(b". login anne secret\r\n").0,
+            [
+                ("imap.user", "anne".to_owned()),
+                ("imap.credential", "secret".to_owned())
+            ]
+        );
+        assert_eq!(
+            told(b"a1 APPEND Sent {9}\r\nhi, bob\r\na2 LOGOUT\r\n").0,
+            [("imap.message", "hi, bob".to_owned())]
+        );
+        assert_eq!(
+            told(b"AUTH LOGIN\r\nYW5uZQ==\r\n").1.unwrap().protocol,
+            "verbs"
+        );
     }
 
     #[test]

@@ -12,6 +12,18 @@ const PATH: Leak = Leak::new("metrics.path", Class::HostName, "metric path");
 
 pub(super) const LEAKS: &[Leak] = &[HOST, PATH];
 
+/// First parts of a path after which a host comes, by custom.
+const NAMED: [&[u8]; 8] = [
+    b"server",
+    b"servers",
+    b"host",
+    b"hosts",
+    b"node",
+    b"nodes",
+    b"collectd",
+    b"machines",
+];
+
 pub(super) const SHAPE: Shape = Shape::first(Set::range(0, 0x7f));
 
 pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
@@ -61,6 +73,11 @@ fn tell(line: &[u8], start: usize, notes: &mut Notes<'_>) -> Option<()> {
         notes.certain(&HOST, host.start + start..host.end + start);
         return Some(());
     }
+    if statsd(line).is_some()
+        && let Some(host) = tagged_host(line)
+    {
+        notes.certain(&HOST, host.start + start..host.end + start);
+    }
     let path = statsd(line).or_else(|| graphite(line))?;
     // Three parts or more: one of them usually is a host.
     if line
@@ -70,7 +87,18 @@ fn tell(line: &[u8], start: usize, notes: &mut Notes<'_>) -> Option<()> {
         .count()
         >= 2
     {
-        notes.suspected(&PATH, start..start + path);
+        let (first, rest) = line.split_at_checked(memchr::memchr(b'.', line)?)?;
+        if NAMED.iter().any(|named| named.eq_ignore_ascii_case(first)) {
+            let length = rest
+                .get(1..)?
+                .iter()
+                .take_while(|byte| **byte != b'.')
+                .count();
+            let host = start + first.len() + 1;
+            notes.probable(&HOST, host..host + length);
+        } else {
+            notes.suspected(&PATH, start..start + path);
+        }
     }
     Some(())
 }
@@ -87,6 +115,21 @@ fn statsd(line: &[u8]) -> Option<usize> {
             .all(|b| b.is_ascii_digit() || b"+-.e:".contains(b));
     let known = [&b"c"[..], b"g", b"ms", b"h", b"s", b"d"].contains(&kind);
     (number && known && colon > 0 && is_path(line.get(..colon)?)).then_some(colon)
+}
+
+/// `…|#env:prod,host:NAME`, the tags of a dialect of statsd.
+fn tagged_host(line: &[u8]) -> Option<std::ops::Range<usize>> {
+    let tags = memchr::memmem::find(line, b"|#")? + 2;
+    let mut at = tags;
+    for tag in line.get(tags..)?.split(|byte| matches!(byte, b',' | b'|')) {
+        for name in [&b"host:"[..], b"hostname:", b"host_name:"] {
+            if tag.starts_with(name) && tag.len() > name.len() {
+                return Some(at + name.len()..at + tag.len());
+            }
+        }
+        at += tag.len() + 1;
+    }
+    None
 }
 
 /// `path value timestamp`; the length of the path.
@@ -146,8 +189,15 @@ mod tests {
 
     #[test]
     fn lines_of_each_kind_are_known() {
-        let line = b"servers.annes-pc.cpu:0.5|g|@0.1\n";
+        let line = b"shop.annes-pc.cpu:0.5|g|@0.1\n";
         assert_eq!(found(read, line).unwrap()[0].leak, "metrics.path");
+        for line in [
+            &b"servers.annes-pc.cpu:0.5|g"[..],
+            b"views:1|c|#env:a,host:annes-pc",
+        ] {
+            let told = found(read, line).unwrap();
+            assert_eq!(&line[told[0].span.clone()], b"annes-pc");
+        }
         let line = b"cpu,host=annes-pc,cpu=0 usage=0.5 1612750000";
         let told = found(read, line).unwrap();
         assert_eq!(&line[told[0].span.clone()], b"annes-pc");
@@ -166,7 +216,7 @@ mod tests {
     fn graphite_comes_over_streams() {
         assert_eq!(
             told(b"servers.annes-pc.cpu 0.5 1612750000\n").0,
-            [("metrics.path", "servers.annes-pc.cpu".to_owned())]
+            [("metrics.host", "annes-pc".to_owned())]
         );
     }
 }

@@ -2,7 +2,7 @@
 //! last resort; it proves nothing about the protocol.
 
 use super::stream::{Opening, Step};
-use super::{Notes, parameters, text};
+use super::{Notes, parameters};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
 use std::ops::Range;
@@ -65,18 +65,15 @@ fn tell(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
     if bytes.contains(&b'"') {
         parameters::json(bytes, start, notes);
     }
-    for (at, line) in text::lines(bytes) {
-        if line.contains(&b'=') {
-            for (span, word) in text::words(line, at) {
-                let odd = word
-                    .iter()
-                    .rev()
-                    .take_while(|byte| matches!(byte, b',' | b'.' | b';' | b')'))
-                    .count();
-                let word = word.get(..word.len() - odd).unwrap_or_default();
-                parameters::query(word, span.start + start, notes);
-            }
-        }
+    let mut at = 0;
+    while let Some(equals) = memchr::memchr(b'=', bytes.get(at..).unwrap_or_default()) {
+        let word = word(bytes, at + equals);
+        at = word.end.max(at + equals + 1);
+        let text = bytes.get(word.clone()).unwrap_or_default();
+        let odd = |byte: &&u8| matches!(byte, b',' | b'.' | b';' | b')');
+        let odd = text.iter().rev().take_while(odd).count();
+        let text = text.get(..text.len() - odd).unwrap_or_default();
+        parameters::query(text, word.start + start, notes);
     }
     for at in memchr::memchr_iter(b'@', bytes) {
         if let Some(mail) = mail(bytes, at) {
@@ -94,6 +91,15 @@ fn tell(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
             }
         }
     }
+}
+
+/// The word that holds this place.
+fn word(bytes: &[u8], at: usize) -> Range<usize> {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let (before, after) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
+    let start = before.iter().rposition(blank).map_or(0, |blank| blank + 1);
+    let length = after.iter().position(blank).unwrap_or(after.len());
+    start..at + length
 }
 
 /// The address around an `@`: letters before, a name with a dot after.

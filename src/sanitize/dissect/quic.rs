@@ -11,10 +11,22 @@ use std::ops::Range;
 
 const SERVER_NAME: Leak = Leak::new("quic.server-name", Class::DestMeta, "server name");
 
-pub(super) const LEAKS: &[Leak] = &[SERVER_NAME];
+const SOFTWARE: Leak = Leak::new("quic.software", Class::Software, "software");
+
+pub(super) const LEAKS: &[Leak] = &[SERVER_NAME, SOFTWARE];
 
 /// A long header, and the last byte of a known version.
-pub(super) const SHAPE: Shape = Shape::first(Set::range(0xc0, 0xff)).fifth(Set::of(&[1, 0xcf]));
+pub(super) const SHAPE: Shape =
+    Shape::first(Set::range(0xc0, 0xff)).fifth(Set::of(&[1, 0xcf]).or(Set::range(0x1b, 0x22)));
+
+/// A public header with a version and a connection id, or a long header.
+pub(super) const SHAPE_GOOGLE: Shape = Shape::first(
+    Set::of(&[
+        0x09, 0x0b, 0x0d, 0x0f, 0x19, 0x1b, 0x1d, 0x1f, 0x29, 0x2b, 0x2d, 0x2f, 0x39, 0x3b, 0x3d,
+        0x3f,
+    ])
+    .or(Set::range(0xc0, 0xff)),
+);
 
 pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
     let packet = Packet::first(payload)?;
@@ -29,6 +41,52 @@ pub(super) fn read(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
         tell(hello, 0..packet.bytes.len(), notes);
     }
     Some(Reading::sealed("quic"))
+}
+
+/// Google's QUIC of before the standard: versions `Q0nn`, and `T05n` with the standard's packets and a salt of its own.
+/// Until version 46 the client hello's tags are in the clear (QUIC Crypto, "Handshake message format").
+pub(super) fn read_google(payload: &[u8], notes: &mut Notes<'_>) -> Option<Reading> {
+    /// The tags follow the header and a frame's beginning.
+    const REACH: usize = 96;
+    let version = match payload.first()? {
+        0xc0.. => payload.get(1..5)?,
+        flags if flags & 0xc9 == 0x09 => payload.get(9..13)?,
+        _ => return None,
+    };
+    let [b'Q' | b'T', b'0', b'0'..=b'9', b'0'..=b'9'] = version else {
+        return None;
+    };
+    let head = payload.get(..REACH).unwrap_or(payload);
+    if let Some(at) = memchr::memmem::find(head, b"CHLO") {
+        tags(payload, at + b"CHLO".len(), notes);
+    }
+    Some(Reading::sealed("quic"))
+}
+
+/// Number of tags, padding; each tag with where its value ends; the values.
+fn tags(payload: &[u8], start: usize, notes: &mut Notes<'_>) -> Option<()> {
+    let mut bytes = Bytes::new(payload);
+    bytes.skip(start)?;
+    let count = usize::from(bytes.u16_le()?);
+    bytes.skip(2)?;
+    let values = bytes.position() + count * 8;
+    let mut from = values;
+    for _ in 0..count {
+        let tag: [u8; 4] = bytes.array()?;
+        let to = values.saturating_add(bytes.u32_le()? as usize);
+        let leak: Option<&'static Leak> = match &tag {
+            b"SNI\0" => Some(&SERVER_NAME),
+            b"UAID" => Some(&SOFTWARE),
+            _ => None,
+        };
+        if let Some(leak) = leak
+            && payload.get(from..to).is_some()
+        {
+            notes.certain(leak, from..to);
+        }
+        from = to.max(from);
+    }
+    Some(())
 }
 
 /// Puts the pieces of the client hello that this packet carries in their places; returns how far they reach.
@@ -80,12 +138,38 @@ mod tests {
     }
 
     #[test]
+    fn the_tags_of_a_hello_in_the_clear_are_told() {
+        let mut hello = b"\x0d01234567Q043\x01hash-of-twelve\xa0\x01CHLO\x03\0\0\0".to_vec();
+        for (tag, end) in [(b"SNI\0", 11_u32), (b"VER\0", 15), (b"UAID", 21)] {
+            hello.extend(tag);
+            hello.extend(end.to_le_bytes());
+        }
+        hello.extend(b"example.comQ043Chrome");
+        let told = found(read_google, &hello).unwrap();
+        let told: Vec<_> = told
+            .iter()
+            .map(|f| (f.leak, &hello[f.span.clone()]))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("quic.server-name", &b"example.com"[..]),
+                ("quic.software", b"Chrome")
+            ]
+        );
+        assert_eq!(found(read_google, b"\x0d01234567Z043"), None);
+        for length in 0..hello.len() {
+            let _ = found(read_google, &hello[..length]);
+        }
+    }
+
+    #[test]
     fn a_broken_tag_tells_nothing() {
         let hello = message(&[(0, &server_name(b"example.com"))]);
         let mut packet = initial(0, &frames(&[(0, &hello)], 1000));
         packet[600] ^= 1;
         assert_eq!(found(read, &packet), Some(vec![]));
-        packet[4] = 9;
+        packet[4] = 0x99;
         assert_eq!(found(read, &packet), None, "unknown version");
     }
 }

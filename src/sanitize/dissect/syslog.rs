@@ -83,8 +83,13 @@ fn message(rest: &[u8], start: usize, notes: &mut Notes<'_>) {
     let host = match words.next() {
         // Version, time, host.
         Some((_, b"1")) => words.nth(1),
-        // Month, day, time, host.
-        Some((_, month)) if MONTHS.iter().any(|name| month == *name) => words.nth(2),
+        // Month, day, maybe a year, time, host.
+        Some((_, month)) if MONTHS.iter().any(|name| month == *name) => match words.nth(1) {
+            Some((_, year)) if !year.contains(&b':') => words.nth(1),
+            _ => words.next(),
+        },
+        // One word of date and time (RFC 3339), host.
+        Some((_, [b'0'..=b'9', _, _, _, b'-', _, _, b'-', _, _, b'T', ..])) => words.next(),
         _ => None,
     };
     let from = host.map_or(start, |(span, host)| {
@@ -105,6 +110,19 @@ fn message(rest: &[u8], start: usize, notes: &mut Notes<'_>) {
 mod tests {
     use super::super::notes::testing::{found, told};
     use super::*;
+
+    #[test]
+    fn the_host_follows_the_time_however_that_is_written() {
+        for line in [
+            &b"<30>Feb  8 10:11:12 annes-pc sshd[1]: hi"[..],
+            b"<30>Feb 08 2021 10:11:12 annes-pc sshd[1]: hi",
+            b"<30>2021-02-08T10:11:12.123+01:00 annes-pc sshd[1]: hi",
+            b"<30>1 2021-02-08T10:11:12Z annes-pc sshd 1 - - hi",
+        ] {
+            let told = found(read, line).unwrap();
+            assert_eq!(&line[told[0].span.clone()], b"annes-pc");
+        }
+    }
 
     #[test]
     fn both_formats_tell_host_and_message() {

@@ -67,6 +67,7 @@ datagrams![
     tunnel::openvpn OPENVPN,
     stun::read SHAPE,
     quic::read SHAPE,
+    quic::read_google SHAPE_GOOGLE,
     dtls::read SHAPE,
     dhcp::read SHAPE,
     dhcp::read_v6 SHAPE_V6,

@@ -1,4 +1,4 @@
-//! Protocols of one verb a line: SMTP (RFC 5321), POP3 (RFC 1939), FTP (RFC 959), IRC (RFC 2812). They share verbs such
+//! Protocols of one verb a line: SMTP (RFC 5321), POP3 (RFC 1939), FTP (RFC 959), IRC (RFC 2812), NNTP (RFC 3977). They share verbs such
 //! as `USER` and `PASS`, so they share a dissector; a leak is named after the protocol where the verb tells it, and
 //! `login` where it does not.
 
@@ -30,7 +30,7 @@ const ANSWER: u8 = 1;
 const DATA: u8 = 2;
 
 /// Verbs that open a conversation of one of the protocols.
-const OPENERS: [&[u8]; 26] = [
+const OPENERS: [&[u8]; 28] = [
     b"EHLO",
     b"HELO",
     b"LHLO",
@@ -57,6 +57,8 @@ const OPENERS: [&[u8]; 26] = [
     b"PBSZ",
     b"LANG",
     b"WEBIRC",
+    b"AUTHINFO",
+    b"AUTHENTICATE",
 ];
 
 pub(super) fn open(stream: &[u8]) -> Opening {
@@ -64,13 +66,8 @@ pub(super) fn open(stream: &[u8]) -> Opening {
     let verb = stream
         .get(..end.unwrap_or(stream.len()))
         .unwrap_or_default();
-    let known = |verb: &[u8]| {
-        OPENERS
-            .iter()
-            .any(|opener| opener.eq_ignore_ascii_case(verb))
-    };
     match end {
-        Some(_) if known(verb) => Opening::Yes,
+        Some(_) if is_opener(verb) => Opening::Yes,
         None if OPENERS.iter().any(|opener| {
             opener
                 .get(..verb.len())
@@ -81,6 +78,13 @@ pub(super) fn open(stream: &[u8]) -> Opening {
         }
         _ => Opening::No,
     }
+}
+
+/// Whether a conversation of these protocols may begin with this verb.
+pub(super) fn is_opener(verb: &[u8]) -> bool {
+    OPENERS
+        .iter()
+        .any(|opener| opener.eq_ignore_ascii_case(verb))
 }
 
 pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
@@ -102,10 +106,27 @@ pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step
     match taken {
         None => Step::Wait,
         Some(taken) => {
+            let portion = portion(bytes);
+            if portion > 0 && taken == unread.len() {
+                return Step::Wait;
+            }
+            let end = taken.saturating_add(portion);
+            notes.certain(&TEXT, taken..end.min(unread.len()));
             *phase = next;
-            Step::Took(taken)
+            Step::Took(end)
         }
     }
+}
+
+/// The length of the part of a mail that follows a `BDAT` line (RFC 3030), 0 after any other.
+fn portion(line: &[u8]) -> usize {
+    let mut words = text::words(line, 0).map(|(_, word)| word);
+    let verb = words.next().unwrap_or_default();
+    if !verb.eq_ignore_ascii_case(b"BDAT") {
+        return 0;
+    }
+    let length = words.next().and_then(|size| std::str::from_utf8(size).ok());
+    length.and_then(|size| size.parse().ok()).unwrap_or(0)
 }
 
 /// Lines of a mail up to one with a single dot.
@@ -161,11 +182,13 @@ fn tell(line: &[u8], notes: &mut Notes<'_>) -> u8 {
     } else if is(&[b"AUTH", b"AUTHENTICATE", b"APOP"]) {
         return authenticate(verb, words, notes);
     } else if is(&[b"EHLO", b"HELO", b"LHLO"]) {
-        notes.certain(&HELLO, rest);
+        hello(line, rest, notes);
     } else if is(&[b"MAIL", b"RCPT", b"VRFY"]) {
-        if let Some(address) = text::between(line, 0, b"<", b">") {
+        if let Some(address) = address(line, rest) {
             notes.certain(&MAIL, address);
         }
+    } else if is(&[b"AUTHINFO"]) {
+        return news(words, notes);
     } else if is(&[b"DATA"]) {
         return DATA;
     } else if is(&[b"NICK", b"OPER", b"WEBIRC"]) {
@@ -177,6 +200,52 @@ fn tell(line: &[u8], notes: &mut Notes<'_>) -> u8 {
     } else if is(&[b"STOR", b"RETR", b"APPE"]) && !line.ends_with(b"\0") && !is_number(line, &rest)
     {
         notes.certain(&FILE, rest);
+    }
+    VERB
+}
+
+/// The name in a greeting, where it is a device's: an address, or a public name as servers have, tells no more than the
+/// packet does.
+fn hello(line: &[u8], rest: Range<usize>, notes: &mut Notes<'_>) {
+    const PRIVATE: [&[u8]; 5] = [b"local", b"lan", b"home", b"internal", b"localdomain"];
+    let name = line.get(rest.clone()).unwrap_or_default();
+    let last = name.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+    let public = last.len() < name.len()
+        && !PRIVATE
+            .iter()
+            .any(|private| private.eq_ignore_ascii_case(last));
+    if !public && !name.starts_with(b"[") && !name.eq_ignore_ascii_case(b"localhost") {
+        notes.certain(&HELLO, rest);
+    }
+}
+
+/// `FROM:<anne@a.example>`, or without the marks.
+fn address(line: &[u8], rest: Range<usize>) -> Option<Range<usize>> {
+    if let Some(address) = text::between(line, 0, b"<", b">") {
+        return Some(address);
+    }
+    let bare = line.get(rest.clone())?;
+    let colon = memchr::memchr(b':', bare).map_or(0, |colon| colon + 1);
+    let mut words = text::words(bare.get(colon..)?, rest.start + colon);
+    words.next().map(|(span, _)| span)
+}
+
+/// Of news readers (RFC 4643): `AUTHINFO USER name`, `AUTHINFO PASS password`, `AUTHINFO SASL mechanism [answer]`.
+fn news<'a>(
+    mut words: impl Iterator<Item = (Range<usize>, &'a [u8])>,
+    notes: &mut Notes<'_>,
+) -> u8 {
+    let kind = words.next().map(|(_, kind)| kind.to_ascii_uppercase());
+    match (kind.as_deref(), words.next()) {
+        (Some(b"USER"), Some((user, _))) => notes.certain(&USER, user),
+        (Some(b"PASS"), Some((password, _))) => notes.certain(&PASSWORD, password),
+        (Some(b"SASL"), _) => {
+            if let Some((answer, _)) = words.next() {
+                notes.certain(&TOKEN, answer);
+            }
+            return ANSWER;
+        }
+        _ => {}
     }
     VERB
 }
@@ -252,6 +321,40 @@ mod tests {
                 ("ftp.file", "diary.txt".to_owned())
             ]
         );
+    }
+
+    #[test]
+    fn news_readers_and_mail_in_portions_are_read() {
+        assert_eq!(
+            told(b"AUTHINFO USER anne\r\nauthinfo pass s3cret\r\n").0,
+            [
+                ("login.user", "anne".to_owned()),
+                ("login.password", "s3cret".to_owned())
+            ]
+        );
+        assert_eq!(
+            told(b"EHLO [192.0.2.1]\r\nmail from: anne@a.example size=9\r\nBDAT 4 LAST\r\nhi\r\nQUIT\r\n").0,
+            [
+                ("smtp.address", "anne@a.example".to_owned()),
+                ("smtp.message", "hi\r\n".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_devices_own_name_is_told_of_a_greeting() {
+        for (name, count) in [
+            ("annes-pc", 1),
+            ("mac.local", 1),
+            ("mx.a.example", 0),
+            ("[::1]", 0),
+        ] {
+            assert_eq!(
+                told(format!("EHLO {name}\r\n").as_bytes()).0.len(),
+                count,
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct Memory {
     openings: Openings,
     bounds: Bounds,
     values: usize,
+    /// Values of all clients to act on.
+    convicted: usize,
 }
 
 impl Default for Memory {
@@ -100,6 +102,7 @@ impl Memory {
             openings: Openings::default(),
             bounds,
             values: 0,
+            convicted: 0,
         }
     }
 
@@ -116,7 +119,13 @@ impl Memory {
     /// Whether any client has sent a value to several servers lately: then later datagrams of its flows are compared too,
     /// otherwise only the first [`COMPARED`] of each flow.
     pub fn has_convicted(&self) -> bool {
-        self.windows.values().any(Window::has_convicted)
+        self.convicted > 0
+    }
+
+    /// Whether a datagram has to be compared with others: one of the first of its flow, or any while there are values to
+    /// act on.
+    pub(super) fn compares(&self, context: &Context) -> bool {
+        context.index < COMPARED || self.has_convicted()
     }
 
     /// Compares the parts of a datagram with what this client sent to other servers, and tells what is shared.
@@ -135,7 +144,7 @@ impl Memory {
         let Some(window) = self.window(context, remember) else {
             return;
         };
-        let before = window.len();
+        let (before, convicted) = (window.len(), window.convicted());
         let mut marks = Marks::new(payload);
         if remember {
             clock::mark(marks.bytes, context.now, &mut marks.clocks);
@@ -147,8 +156,9 @@ impl Memory {
         }
         let first = found.len();
         marks.tell(window, context, found);
-        let after = window.len();
+        let (after, convicts) = (window.len(), window.convicted());
         self.values = self.values + after - before;
+        self.convicted = self.convicted + convicts - convicted;
         let unknown = whole && found.len() == first;
         if context.index == 0 && unknown {
             let place = self
@@ -167,7 +177,7 @@ impl Memory {
             return self
                 .windows
                 .get_mut(&context.client)
-                .filter(|window| window.has_convicted());
+                .filter(|window| window.convicted() > 0);
         }
         if self.bounds.clients == 0
             || self.bounds.values_per_client == 0
@@ -204,6 +214,7 @@ impl Memory {
             .map(|(client, _)| *client)?;
         let window = self.windows.remove(&oldest)?;
         self.values -= window.len();
+        self.convicted -= window.convicted();
         Some(())
     }
 }

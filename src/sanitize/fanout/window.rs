@@ -68,8 +68,9 @@ impl Window {
         self.slots.len()
     }
 
-    pub(super) fn has_convicted(&self) -> bool {
-        self.convicted > 0
+    /// Values to act on.
+    pub(super) fn convicted(&self) -> usize {
+        self.convicted
     }
 
     pub(super) fn last(&self) -> Time {
