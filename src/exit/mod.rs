@@ -7,6 +7,7 @@ mod channel;
 mod datagram;
 mod direct;
 mod echo;
+mod egress;
 pub mod handshake;
 mod health;
 pub mod http_connect;
