@@ -3,17 +3,15 @@
 
 use super::channel::Secured;
 use super::handshake::Target;
-use super::keeper::finish;
-use super::stream::Stream;
+use super::talk::Talk;
 use super::ways::Means;
 use crate::gateway::{End, Failure, Snapshot};
 use crate::policy::{Egress, Server};
-use rustls::{ClientConnection, StreamOwned};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// It is asked again after this long, …
 const AGAIN: Duration = Duration::from_secs(300);
@@ -27,8 +25,6 @@ const LIMIT: Duration = Duration::from_secs(2);
 const LONGEST: usize = 16 << 10;
 /// What was known stays known although this many answers in a row fail to come.
 const PATIENCE: u32 = 1;
-/// Between two looks at an answer under way.
-const GLANCE: Duration = Duration::from_millis(1);
 
 /// Who is asked, and how.
 #[derive(Debug)]
@@ -74,6 +70,11 @@ impl Assurance {
     /// The exit was away, or is another one: who knows where it leaves now.
     pub(super) fn forget(&mut self) {
         (self.seen, self.fault, self.due, self.failures) = (None, None, None, 0);
+    }
+
+    /// The exit may have been away: it is asked anew as soon as it answers.
+    pub(super) fn doubt(&mut self) {
+        self.due = None;
     }
 
     /// What there is to say of it.
@@ -142,79 +143,28 @@ impl Asked {
     async fn ask(&self, means: &Means) -> Result<IpAddr, String> {
         let refused = |failure: Failure| End::Failed(failure).name().to_owned();
         let stream = means.open(&self.egress.server).map_err(refused)?;
-        let stream = finish(stream).await.map_err(refused)?;
-        let heard = self.talk(stream).await.map_err(|error| error.to_string())?;
+        let talk = Talk::begin(stream, self.secured.as_ref()).await;
+        let heard = self.talk(&mut talk.map_err(refused)?).await;
+        let heard = heard.map_err(|error| error.to_string())?;
         address(&heard).ok_or_else(|| format!("{} tells no address", self.egress.server))
     }
 
-    async fn talk(&self, stream: Stream) -> io::Result<Vec<u8>> {
-        let mut wire: Box<dyn Wire> = match &self.secured {
-            None => Box::new(Socket(stream)),
-            Some(Secured { config, name }) => {
-                let session = ClientConnection::new(Arc::clone(config), name.clone());
-                Box::new(StreamOwned::new(
-                    session.map_err(io::Error::other)?,
-                    Socket(stream),
-                ))
-            }
-        };
+    async fn talk(&self, talk: &mut Talk) -> io::Result<Vec<u8>> {
         // No later version, so that the answer comes in one piece and ends with the connection (RFC 9112, section 6.3).
         let request = format!(
             "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: curl/8\r\nAccept: */*\r\nConnection: close\r\n\r\n",
             self.egress.path,
             host(&self.egress)
         );
-        let mut rest = request.as_bytes();
-        while !rest.is_empty() {
-            match wire.write(rest) {
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) => pause(error).await?,
-            }
-        }
-        while let Err(error) = wire.flush() {
-            pause(error).await?;
-        }
+        talk.say(request.as_bytes()).await?;
         let (mut heard, mut room) = (Vec::new(), [0; 2048]);
         while heard.len() < LONGEST && !is_whole(&heard) {
-            match wire.read(&mut room) {
-                Ok(0) => break,
-                Ok(read) => heard.extend_from_slice(room.get(..read).unwrap_or_default()),
-                Err(error) => pause(error).await?,
+            match talk.hear(&mut room).await? {
+                0 => break,
+                read => heard.extend_from_slice(room.get(..read).unwrap_or_default()),
             }
         }
         Ok(heard)
-    }
-}
-
-/// Bytes out and in.
-trait Wire: Read + Write + Send {}
-impl<T: Read + Write + Send> Wire for T {}
-
-struct Socket(Stream);
-
-impl Read for Socket {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.0.read(room)
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-async fn pause(error: io::Error) -> io::Result<()> {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::Interrupted => {
-            sleep(GLANCE).await;
-            Ok(())
-        }
-        _ => Err(error),
     }
 }
 

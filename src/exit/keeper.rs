@@ -5,7 +5,7 @@ use super::direct::Direct;
 use super::egress::Assurance;
 use super::health::Health;
 use super::plan::{PlannedProxy, PlannedTunnel};
-use super::stream::{Advance, Stream};
+use super::talk::finish;
 use super::tunnel::Tunnel;
 use super::ways::{Means, Proxy, Watch};
 use crate::gateway::{End, Failure, Snapshot};
@@ -22,9 +22,6 @@ const LOOK_UP: Duration = Duration::from_secs(60);
 const LOOKING_UP: Duration = Duration::from_secs(5);
 /// Between two checks, whoever asks for them.
 const BREATH: Duration = Duration::from_millis(100);
-
-/// Between two looks at a check under way.
-const GLANCE: Duration = Duration::from_millis(1);
 
 /// What is known of an exit now.
 #[derive(Debug)]
@@ -146,6 +143,10 @@ impl Keeper {
         if !known.health.is_up() {
             // It may leave elsewhere when it is back.
             known.assurance.forget();
+            return why;
+        }
+        if known.health.is_in_doubt() {
+            known.assurance.doubt();
             return why;
         }
         known.assurance.renew(means, &self.snapshot).await;
@@ -321,16 +322,6 @@ async fn check_tunnel(tunnel: &Tunnel, health: &mut Health) -> String {
 async fn greet(proxy: &Proxy) -> Result<(), Failure> {
     let stream = proxy.greet().map_err(|error| super::exit_failure(&error))?;
     finish(stream).await.map(drop)
-}
-
-/// Waits until a connection is the flow's. A check is short, so it looks again every little while instead of being woken.
-pub(super) async fn finish(mut stream: Stream) -> Result<Stream, Failure> {
-    loop {
-        if let Advance::Ready(_) = stream.advance()? {
-            return Ok(stream);
-        }
-        sleep(GLANCE).await;
-    }
 }
 
 impl PlannedProxy {

@@ -9,6 +9,8 @@ mod flight;
 mod flow;
 mod frame;
 mod mapping;
+mod paths;
+mod recovery;
 mod server;
 mod stream;
 mod stretch;
