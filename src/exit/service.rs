@@ -76,8 +76,10 @@ struct Kept {
     egress: Option<IpAddr>,
     /// Somebody looks after it.
     kept: bool,
-    /// Whether it is up was told before.
+    /// Whether it is up was told before, …
     told: bool,
+    /// … and why.
+    why: String,
 }
 
 impl Prepared {
@@ -205,10 +207,12 @@ impl Prepared {
             return;
         };
         let turned = kept.state.up != report.state.up || kept.egress != report.egress;
-        let turned = turned || !kept.told;
+        // What is wrong with one that is down may change: it answers again, but others see it elsewhere.
+        let turned = turned || !kept.told || (!report.state.up && kept.why != report.why);
         let same = kept.state == report.state && kept.means.is_same(&report.means);
         (kept.state, kept.means, kept.told) = (report.state, report.means, true);
         kept.egress = report.egress;
+        kept.why.clone_from(&report.why);
         if turned {
             publish(Finding::Turned {
                 exit: kept.name.clone(),
@@ -291,6 +295,7 @@ impl Kept {
             egress: None,
             kept: false,
             told: false,
+            why: String::new(),
         }
     }
 

@@ -99,11 +99,9 @@ impl Write for Socket {
 }
 
 async fn pause(error: io::Error) -> io::Result<()> {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::Interrupted => {
-            sleep(GLANCE).await;
-            Ok(())
-        }
-        _ => Err(error),
+    if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+        return Err(error);
     }
+    sleep(GLANCE).await;
+    Ok(())
 }
