@@ -131,7 +131,7 @@ impl Abroad {
         let main = Route::main(to, "eth0", Some("203.0.113.2".parse().unwrap()));
         let nowhere = Route {
             target: Target::Unreachable,
-            ..main.clone()
+            ..main
         };
         let marked = Route {
             table: TABLE,
