@@ -5,13 +5,16 @@
     reason = "the shell holds the sockets and reads the system's files"
 )]
 
+mod by_exit;
 mod provider;
 mod upstream;
 
 pub use upstream::system;
 
 use crate::config;
+use crate::exit::Ways;
 use crate::gateway::{Ask, Dns, Lane};
+use crate::policy::{Permit, Route};
 use anyhow::{Context, Result, bail};
 use hickory_proto::op::Message;
 use provider::Provider;
@@ -30,10 +33,10 @@ pub type Deliver = Box<dyn FnOnce(Option<Message>) + Send>;
 
 /// Asks resolvers. The thread ends with the last clone.
 #[derive(Clone, Debug)]
-pub struct Resolver(UnboundedSender<(Ask, Parcel)>);
+pub struct Resolver(UnboundedSender<Parcel>);
 
-/// What is to be done with an answer.
-struct Parcel(Deliver);
+/// What to ask, by which ways, and what is to be done with the answer.
+struct Parcel(Ask, Arc<Ways>, Deliver);
 
 impl Resolver {
     /// Reads what is configured and starts the thread; `None` if questions are not to be answered here. `mark` is the
@@ -55,11 +58,11 @@ impl Resolver {
             .into_iter()
             .map(|address| Upstream::new(address, &provider, &roots).map(Arc::new))
             .collect::<Result<_>>()?;
-        let (sender, mut asks) = unbounded_channel::<(Ask, Parcel)>();
+        let (sender, mut asks) = unbounded_channel::<Parcel>();
         let work = async move {
-            while let Some((ask, Parcel(deliver))) = asks.recv().await {
+            while let Some(Parcel(ask, ways, deliver)) = asks.recv().await {
                 let upstreams = upstreams.clone();
-                tokio::spawn(async move { deliver(answer(&upstreams, ask).await) });
+                tokio::spawn(async move { deliver(answer(&upstreams, ask, &ways).await) });
             }
         };
         std::thread::Builder::new()
@@ -69,10 +72,11 @@ impl Resolver {
         Ok(Some((plan, Self(sender))))
     }
 
-    /// Has a question asked. What comes of it is delivered from the resolver's thread.
-    pub fn ask(&self, ask: Ask, deliver: Deliver) {
-        if let Err(refused) = self.0.send((ask, Parcel(deliver))) {
-            let (_, Parcel(deliver)) = refused.0;
+    /// Has a question asked, by the ways that there are now where its permits name an exit. What comes of it is delivered
+    /// from the resolver's thread.
+    pub fn ask(&self, ask: Ask, ways: Arc<Ways>, deliver: Deliver) {
+        if let Err(refused) = self.0.send(Parcel(ask, ways, deliver)) {
+            let Parcel(.., deliver) = refused.0;
             deliver(None);
         }
     }
@@ -85,18 +89,24 @@ impl std::fmt::Debug for Parcel {
 }
 
 /// Asks one resolver after the other; those that failed of late come last.
-async fn answer(upstreams: &[Arc<Upstream>], ask: Ask) -> Option<Message> {
-    let mut permitted: Vec<&Arc<Upstream>> = ask
+async fn answer(upstreams: &[Arc<Upstream>], ask: Ask, ways: &Ways) -> Option<Message> {
+    let mut permitted: Vec<(&Arc<Upstream>, &Permit)> = ask
         .upstreams
         .iter()
         .filter_map(|(place, permit)| {
             let upstream = upstreams.get(*place)?;
-            (permit.destination() == upstream.address()).then_some(upstream)
+            (permit.destination() == upstream.address()).then_some((upstream, permit))
         })
         .collect();
-    permitted.sort_by_key(|upstream| upstream.has_failed());
-    for upstream in permitted {
-        if let Ok(Some(message)) = tokio::time::timeout(ATTEMPT, upstream.ask(&ask.message)).await {
+    permitted.sort_by_key(|(upstream, _)| upstream.has_failed());
+    for (upstream, permit) in permitted {
+        let answer = async {
+            match permit.route() {
+                Route::Direct => upstream.ask(&ask.message).await,
+                Route::Via(_) => upstream.ask_by(ways, permit, &ask.message).await,
+            }
+        };
+        if let Ok(Some(message)) = tokio::time::timeout(ATTEMPT, answer).await {
             upstream.answered();
             return Some(message);
         }

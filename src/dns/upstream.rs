@@ -1,8 +1,10 @@
 //! One resolver: where it is, how it is asked, whether it answers.
 
 use super::Provider;
+use crate::exit::{Secured, Ways};
 use crate::gateway;
 use crate::packet::protocol;
+use crate::policy::Permit;
 use anyhow::{Result, anyhow, bail};
 use hickory_proto::op::{
     DnsRequest, DnsRequestOptions, Message, MessageType, OpCode, Query, ResponseCode,
@@ -12,7 +14,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfi
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -144,6 +146,8 @@ impl Address {
 pub(super) struct Upstream {
     address: Address,
     pool: NameServerPool<Provider>,
+    /// Whom to believe inside TLS.
+    tls: Arc<rustls::ClientConfig>,
     began: Instant,
     /// Milliseconds after the beginning when it last did not answer; 0 if it did since.
     failed: AtomicU64,
@@ -171,11 +175,13 @@ impl Upstream {
             .with_root_certificates(store)
             .with_no_client_auth();
         }
+        let trusted = Arc::new(tls.config.clone());
         let context = Arc::new(PoolContext::new(options, tls));
         let server = NameServerConfig::new(address.at.ip(), true, address.connections());
         Ok(Self {
             pool: NameServerPool::from_config([server], context, provider.clone()),
             address,
+            tls: trusted,
             began: Instant::now(),
             failed: AtomicU64::new(0),
         })
@@ -197,6 +203,35 @@ impl Upstream {
 
     pub(super) fn answered(&self) {
         self.failed.store(0, Ordering::Relaxed);
+    }
+
+    /// Its answer by an exit: in the clear by TCP, or inside TLS. `None` also if it is asked otherwise.
+    pub(super) async fn ask_by(
+        &self,
+        ways: &Ways,
+        permit: &Permit,
+        question: &Message,
+    ) -> Option<Message> {
+        let secured = match &self.address.how {
+            How::Clear => None,
+            How::Tls(name) => Some(Secured {
+                config: Arc::clone(&self.tls),
+                name: ServerName::try_from(name.to_string()).ok()?,
+            }),
+            How::Https { .. } | How::Quic(_) => return None,
+        };
+        let mut message = question.clone();
+        message.metadata.id = Message::query().metadata.id;
+        let asked = message.queries.first()?.clone();
+        if secured.is_some() {
+            pad(&mut message);
+        }
+        let answer = super::by_exit::ask(ways, permit, secured.as_ref(), &message).await?;
+        let failed = !matches!(
+            answer.metadata.response_code,
+            ResponseCode::NoError | ResponseCode::NXDomain
+        );
+        (!failed).then(|| spelt_as(&asked, answer))
     }
 
     /// Its answer; `None` if it has none, or says that it failed.

@@ -24,11 +24,13 @@ pub(super) enum Channel {
     Tunnel(Pipe),
 }
 
-/// How TLS is spoken with one proxy.
+/// How TLS is spoken with one server.
 #[derive(Clone, Debug)]
 pub struct Secured {
-    pub(super) config: Arc<rustls::ClientConfig>,
-    pub(super) name: ServerName<'static>,
+    /// Whom to believe.
+    pub config: Arc<rustls::ClientConfig>,
+    /// For whom its certificate must be.
+    pub name: ServerName<'static>,
 }
 
 /// Why a connection never stood.
@@ -88,6 +90,11 @@ impl Channel {
 
     /// A read of fewer bytes than were asked for shows that there are no more now.
     pub(super) fn short_reads_drain(&self) -> bool {
+        matches!(self, Self::Plain(_) | Self::Tunnel(_))
+    }
+
+    /// A write of fewer bytes than there were shows that the socket is full: what TLS takes at once is bounded by itself.
+    pub(super) fn short_writes_fill(&self) -> bool {
         matches!(self, Self::Plain(_) | Self::Tunnel(_))
     }
 

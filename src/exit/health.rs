@@ -47,6 +47,11 @@ impl Health {
         self.up == Some(true)
     }
 
+    /// The last check failed.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.failures > 0
+    }
+
     /// How long it takes to answer, in steps.
     pub(super) fn latency(&self) -> Duration {
         self.told

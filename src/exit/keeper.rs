@@ -1,9 +1,11 @@
 //! Looks after one exit: finds where it is, has the policy judge that, and asks again and again whether it answers. A
 //! check goes to the exit's own server and nowhere else.
 
+use super::direct::Direct;
+use super::egress::Assurance;
 use super::health::Health;
 use super::plan::{PlannedProxy, PlannedTunnel};
-use super::stream::{Advance, Stream};
+use super::talk::finish;
 use super::tunnel::Tunnel;
 use super::ways::{Means, Proxy, Watch};
 use crate::gateway::{End, Failure, Snapshot};
@@ -21,15 +23,14 @@ const LOOKING_UP: Duration = Duration::from_secs(5);
 /// Between two checks, whoever asks for them.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Between two looks at a check under way.
-const GLANCE: Duration = Duration::from_millis(1);
-
 /// What is known of an exit now.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) index: usize,
     pub(super) state: ExitState,
     pub(super) means: Means,
+    /// By which address others see it, if that was asked for and is allowed.
+    pub(super) egress: Option<IpAddr>,
     pub(super) why: String,
 }
 
@@ -42,32 +43,43 @@ pub(super) struct Keeper {
     pub(super) reports: UnboundedSender<Report>,
 }
 
+/// What checks have shown of an exit.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) health: Health,
+    pub(super) assurance: Assurance,
+}
+
 impl Keeper {
-    /// Looks after a proxy. `known` is whether it was up, and how fast.
-    pub(super) async fn proxy(self, planned: PlannedProxy, known: Option<(bool, Duration)>) {
-        let mut health =
-            known.map_or_else(Health::default, |(up, latency)| Health::known(up, latency));
+    /// Looks after a proxy.
+    pub(super) async fn proxy(self, planned: PlannedProxy, mut known: Known) {
         let mut address = None;
         let mut looked_up: Option<Instant> = None;
         loop {
-            let fresh = looked_up.is_some_and(|at| health.is_up() && at.elapsed() < LOOK_UP);
+            let up = known.health.is_up();
+            let fresh = looked_up.is_some_and(|at| up && at.elapsed() < LOOK_UP);
             if !fresh {
                 looked_up = Some(Instant::now());
-                address = match self.look_up(&planned.server, address).await {
+                let before = address;
+                address = match self.look_up(&planned.server, before).await {
                     Ok(found) => Some(found),
                     Err(why) => {
-                        health = Health::known(false, health.latency());
-                        self.report(health, Means::None, why);
+                        known.lose();
+                        self.report(&known, Means::None, why);
                         None
                     }
                 };
+                if before.is_some() && address != before {
+                    known.assurance.forget();
+                }
             }
             if let Some(address) = address {
                 let means = planned.at(address);
-                let why = self.check(&means, &mut health).await;
-                self.report(health, means, why);
+                let why = self.check(&means, &mut known.health).await;
+                let why = self.assure(&means, &mut known, why).await;
+                self.report(&known, means, why);
             }
-            self.rest(&health).await;
+            self.rest(&known).await;
         }
     }
 
@@ -76,35 +88,72 @@ impl Keeper {
         self,
         planned: PlannedTunnel,
         mut tunnel: Option<Arc<Tunnel>>,
-        known: Option<(bool, Duration)>,
+        mut known: Known,
     ) {
-        let mut health =
-            known.map_or_else(Health::default, |(up, latency)| Health::known(up, latency));
         let mut looked_up: Option<Instant> = None;
         loop {
-            let fresh = looked_up.is_some_and(|at| health.is_up() && at.elapsed() < LOOK_UP);
+            let up = known.health.is_up();
+            let fresh = looked_up.is_some_and(|at| up && at.elapsed() < LOOK_UP);
             let sound = tunnel.as_ref().is_some_and(|tunnel| !tunnel.is_broken());
             let opened = match &tunnel {
                 Some(tunnel) if fresh && sound => Ok(Arc::clone(tunnel)),
                 _ => {
                     looked_up = Some(Instant::now());
                     // A server that was gone may have forgotten us: with a new tunnel it gets a new handshake at once.
-                    let before = tunnel.take().filter(|_| health.is_up());
-                    self.open(&planned, before).await
+                    let before = tunnel.take().filter(|_| up);
+                    let at = before.as_ref().map(|tunnel| tunnel.server);
+                    let opened = self.open(&planned, before).await;
+                    if at.is_some() && opened.as_ref().ok().map(|tunnel| tunnel.server) != at {
+                        known.assurance.forget();
+                    }
+                    opened
                 }
             };
             match opened {
                 Ok(opened) => {
-                    let why = check_tunnel(&opened, &mut health).await;
-                    self.report_on(&planned, health, Means::Tunnel(Arc::clone(&opened)), why);
+                    let why = check_tunnel(&opened, &mut known.health).await;
+                    let means = Means::Tunnel(Arc::clone(&opened));
+                    let why = self.assure(&means, &mut known, why).await;
+                    self.report_on(&planned, &known, means, why);
                     tunnel = Some(opened);
                 }
                 Err(why) => {
-                    health = Health::known(false, health.latency());
-                    self.report_on(&planned, health, Means::None, why);
+                    known.lose();
+                    self.report_on(&planned, &known, Means::None, why);
                 }
             }
-            self.rest(&health).await;
+            self.rest(&known).await;
+        }
+    }
+
+    /// Looks after what needs no server: only by which address others see it can be found out.
+    pub(super) async fn direct(self, direct: Arc<Direct>, assurance: Assurance) {
+        let health = Health::known(true, Duration::ZERO);
+        let mut known = Known { health, assurance };
+        loop {
+            let means = Means::Direct(Arc::clone(&direct));
+            let why = self.assure(&means, &mut known, "it is here".into()).await;
+            self.report(&known, means, why);
+            self.rest(&known).await;
+        }
+    }
+
+    /// Finds out by which address others see an exit that answers, if it is time to; what there is to say of the exit.
+    async fn assure(&self, means: &Means, known: &mut Known, why: String) -> String {
+        if !known.health.is_up() {
+            // It may leave elsewhere when it is back.
+            known.assurance.forget();
+            return why;
+        }
+        if known.health.is_in_doubt() {
+            known.assurance.doubt();
+            return why;
+        }
+        known.assurance.renew(means, &self.snapshot).await;
+        match known.assurance.says(&self.snapshot) {
+            Some(said) if known.assurance.holds() => format!("{why}, and {said}"),
+            Some(said) => said,
+            None => why,
         }
     }
 
@@ -127,9 +176,9 @@ impl Keeper {
     }
 
     /// Waits until the next check is due: sooner if the exit comes into use meanwhile, at once if it fails somebody.
-    async fn rest(&self, health: &Health) {
+    async fn rest(&self, known: &Known) {
         sleep(BREATH).await;
-        let [idle, in_use] = [health.pause(false), health.pause(true)];
+        let [idle, in_use] = [known.pause(false), known.pause(true)];
         let began = Instant::now();
         let mut used = self.watch.was_used();
         loop {
@@ -195,34 +244,53 @@ impl Keeper {
         }
     }
 
-    fn report_on(&self, planned: &PlannedTunnel, health: Health, means: Means, why: String) {
+    fn report_on(&self, planned: &PlannedTunnel, known: &Known, means: Means, why: String) {
         let state = ExitState {
-            up: health.is_up(),
-            latency: health.latency(),
             v4: planned.conf.carries(true),
             v6: planned.conf.carries(false),
+            ..known.state()
         };
-        self.tell(state, means, why);
+        self.tell(state, known, means, why);
     }
 
-    fn report(&self, health: Health, means: Means, why: String) {
-        let state = ExitState {
-            up: health.is_up(),
-            latency: health.latency(),
-            ..ExitState::default()
-        };
-        self.tell(state, means, why);
+    fn report(&self, known: &Known, means: Means, why: String) {
+        self.tell(known.state(), known, means, why);
     }
 
-    fn tell(&self, state: ExitState, means: Means, why: String) {
+    fn tell(&self, state: ExitState, known: &Known, means: Means, why: String) {
         let report = Report {
             index: self.index,
             state,
             means,
+            egress: known.assurance.seen(),
             why,
         };
         // Without a receiver the service is ending.
         let _ = self.reports.send(report);
+    }
+}
+
+impl Known {
+    /// The exit is not even there to be asked.
+    fn lose(&mut self) {
+        self.health = Health::known(false, self.health.latency());
+        self.assurance.forget();
+    }
+
+    fn state(&self) -> ExitState {
+        ExitState {
+            up: self.health.is_up() && self.assurance.holds(),
+            latency: self.health.latency(),
+            ..ExitState::default()
+        }
+    }
+
+    /// When the next check is due. One whose egress is not known is down.
+    fn pause(&self, in_use: bool) -> Duration {
+        match self.assurance.holds() {
+            true => self.health.pause(in_use),
+            false => Health::known(false, Duration::ZERO).pause(in_use),
+        }
     }
 }
 
@@ -254,16 +322,6 @@ async fn check_tunnel(tunnel: &Tunnel, health: &mut Health) -> String {
 async fn greet(proxy: &Proxy) -> Result<(), Failure> {
     let stream = proxy.greet().map_err(|error| super::exit_failure(&error))?;
     finish(stream).await.map(drop)
-}
-
-/// Waits until a connection is the flow's. A check is short, so it looks again every little while instead of being woken.
-pub(super) async fn finish(mut stream: Stream) -> Result<Stream, Failure> {
-    loop {
-        if let Advance::Ready(_) = stream.advance()? {
-            return Ok(stream);
-        }
-        sleep(GLANCE).await;
-    }
 }
 
 impl PlannedProxy {

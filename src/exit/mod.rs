@@ -7,6 +7,7 @@ mod channel;
 mod datagram;
 mod direct;
 mod echo;
+mod egress;
 pub mod handshake;
 mod health;
 pub mod http_connect;
@@ -17,6 +18,7 @@ mod secret;
 mod service;
 pub mod socks5;
 mod stream;
+mod talk;
 pub mod tunnel;
 mod ways;
 
@@ -31,6 +33,7 @@ pub use profile::{Profile, Profiles};
 pub use secret::{Credentials, Hidden};
 pub use service::{Finding, Prepared, Publish, Service};
 pub use stream::{Advance, Stream};
+pub use talk::Talk;
 pub use ways::{Carrier, Proxy, Watch, Ways};
 
 use crate::gateway::{ExitFault, Failure};

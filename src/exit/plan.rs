@@ -4,10 +4,11 @@
 
 use super::channel::Secured;
 use super::direct::Direct;
+use super::egress::Asked;
 use super::profile::{Profile, Profiles, private};
 use super::secret::Credentials;
 use super::tunnel::Conf;
-use crate::policy::{Exit, ExitKind, Policy, Server};
+use crate::policy::{Egress, Exit, ExitKind, Policy, Server};
 use anyhow::{Context, Result, anyhow, bail};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -26,6 +27,8 @@ pub struct Exits {
 pub(super) struct Planned {
     pub(super) name: Box<str>,
     pub(super) kind: PlannedKind,
+    /// Who is asked by which address others see it.
+    pub(super) egress: Option<Arc<Asked>>,
 }
 
 #[derive(Debug)]
@@ -66,10 +69,14 @@ impl Exits {
     /// If a profile is missing or cannot be used: which, and why.
     pub fn new(policy: &Policy, profiles: &Profiles, mark: Option<u32>) -> Result<Self> {
         let exits = policy.exits().iter().map(|exit| {
-            let kind = planned(exit, profiles, mark);
-            let kind = kind.with_context(|| format!("exit `{}` cannot be used", exit.name))?;
-            let name = exit.name.clone();
-            Ok(Planned { name, kind })
+            let unusable = || format!("exit `{}` cannot be used", exit.name);
+            let kind = planned(exit, profiles, mark).with_context(unusable)?;
+            let ask = |egress| asked(egress, exit, profiles).with_context(unusable);
+            Ok(Planned {
+                name: exit.name.clone(),
+                kind,
+                egress: exit.egress.as_ref().map(ask).transpose()?,
+            })
         });
         Ok(Self {
             exits: exits.collect::<Result<_>>()?,
@@ -80,6 +87,25 @@ impl Exits {
     pub fn is_empty(&self) -> bool {
         self.exits.is_empty()
     }
+}
+
+/// Who is asked for an exit's egress. The authorities of its profile are those of who is asked, too.
+fn asked(egress: &Egress, exit: &Exit, profiles: &Profiles) -> Result<Arc<Asked>> {
+    let profile = match &exit.kind {
+        ExitKind::Wireguard { profile } => &**profile,
+        ExitKind::Socks5 { credentials, .. } | ExitKind::HttpConnect { credentials, .. } => {
+            credentials.as_deref().unwrap_or(&exit.name)
+        }
+        ExitKind::Direct | ExitKind::Failover(_) | ExitKind::Fastest(_) => &exit.name,
+    };
+    let authorities = profiles
+        .get(profile)
+        .and_then(|profile| profile.ca_file.as_deref());
+    let secured = egress.tls.then(|| secured(&egress.server, authorities));
+    Ok(Arc::new(Asked {
+        egress: egress.clone(),
+        secured: secured.transpose()?,
+    }))
 }
 
 fn planned(exit: &Exit, profiles: &Profiles, mark: Option<u32>) -> Result<PlannedKind> {
@@ -165,7 +191,7 @@ fn direct(profile: &Profile, mark: Option<u32>) -> Result<Direct> {
     })
 }
 
-/// TLS to a proxy: its certificate must be for the name or address in the policy.
+/// TLS to a proxy, or to who tells an egress: its certificate must be for the name or address in the policy.
 fn secured(server: &Server, authorities: Option<&Path>) -> Result<Secured> {
     let mut roots = RootCertStore::empty();
     match authorities {

@@ -2,12 +2,15 @@
 //! thread of its own; what it finds it publishes as a whole.
 
 use super::direct::Direct;
-use super::keeper::{self, Keeper, Report};
+use super::egress::Assurance;
+use super::health::Health;
+use super::keeper::{self, Keeper, Known, Report};
 use super::plan::{Exits, Planned, PlannedKind};
 use super::ways::{Means, Watch, Way, Ways};
 use crate::gateway::Snapshot;
 use crate::policy::{ExitState, Server};
 use anyhow::{Context, Result, anyhow};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -69,8 +72,14 @@ struct Kept {
     watch: Arc<Watch>,
     /// Where the policy says that it is.
     server: Option<Server>,
-    /// Whether it is up was told before.
+    /// By which address others see it, if the policy asks for that and allows it.
+    egress: Option<IpAddr>,
+    /// Somebody looks after it.
+    kept: bool,
+    /// Whether it is up was told before, …
     told: bool,
+    /// … and why.
+    why: String,
 }
 
 impl Prepared {
@@ -151,13 +160,9 @@ impl Prepared {
         }
     }
 
-    /// Tells when every exit has been looked at; those without a server need no look.
+    /// Tells when every exit has been looked at that needs a look.
     fn say_if_settled(&self, settle: &SyncSender<()>) {
-        if self
-            .exits
-            .iter()
-            .all(|kept| kept.told || kept.server.is_none())
-        {
+        if self.exits.iter().all(|kept| kept.told || !kept.kept) {
             // Only the first time matters to anybody.
             let _ = settle.try_send(());
         }
@@ -174,10 +179,15 @@ impl Prepared {
                 watch: Arc::clone(&kept.watch),
                 reports: sender.clone(),
             };
+            let known = kept.known(planned);
             match &planned.kind {
-                PlannedKind::Group | PlannedKind::Direct(_) => {}
+                PlannedKind::Group => {}
+                PlannedKind::Direct(_) => {
+                    if let (true, Means::Direct(direct)) = (kept.kept, &kept.means) {
+                        keepers.spawn(keeper.direct(Arc::clone(direct), known.assurance));
+                    }
+                }
                 PlannedKind::Proxy(proxy) => {
-                    let known = kept.known();
                     keepers.spawn(keeper.proxy(proxy.clone(), known));
                 }
                 PlannedKind::Tunnel(tunnel) => {
@@ -185,7 +195,7 @@ impl Prepared {
                         Means::Tunnel(before) => Some(Arc::clone(before)),
                         Means::None | Means::Direct(_) | Means::Proxy(_) => None,
                     };
-                    keepers.spawn(keeper.tunnel(tunnel.clone(), before, kept.known()));
+                    keepers.spawn(keeper.tunnel(tunnel.clone(), before, known));
                 }
             }
         }
@@ -196,9 +206,13 @@ impl Prepared {
         let Some(kept) = self.exits.get_mut(report.index) else {
             return;
         };
-        let turned = kept.state.up != report.state.up || !kept.told;
+        let turned = kept.state.up != report.state.up || kept.egress != report.egress;
+        // What is wrong with one that is down may change: it answers again, but others see it elsewhere.
+        let turned = turned || !kept.told || (!report.state.up && kept.why != report.why);
         let same = kept.state == report.state && kept.means.is_same(&report.means);
         (kept.state, kept.means, kept.told) = (report.state, report.means, true);
+        kept.egress = report.egress;
+        kept.why.clone_from(&report.why);
         if turned {
             publish(Finding::Turned {
                 exit: kept.name.clone(),
@@ -238,8 +252,13 @@ impl Service {
 
 impl Kept {
     /// What a keeper may begin with.
-    fn known(&self) -> Option<(bool, Duration)> {
-        self.told.then_some((self.state.up, self.state.latency))
+    fn known(&self, planned: &Planned) -> Known {
+        let ExitState { up, latency, .. } = self.state;
+        let before = self.told.then(|| Health::known(up, latency));
+        Known {
+            health: before.unwrap_or_default(),
+            assurance: Assurance::new(planned.egress.clone(), self.egress),
+        }
     }
 }
 
@@ -273,7 +292,10 @@ impl Kept {
             means,
             watch: Arc::default(),
             server,
+            egress: None,
+            kept: false,
             told: false,
+            why: String::new(),
         }
     }
 
@@ -288,6 +310,7 @@ impl Kept {
 
     /// Takes what a new plan says of the exit. One whose address is not known, or not allowed, is down.
     fn renew(&mut self, planned: &Planned, own: &Direct, snapshot: &Snapshot) {
+        self.kept = self.server.is_some() || planned.egress.is_some();
         match &planned.kind {
             PlannedKind::Group => {}
             PlannedKind::Direct(direct) => {
@@ -325,6 +348,11 @@ impl Kept {
                 self.state.v6 = planned.conf.carries(false);
             }
         }
+        let Snapshot { policy, data, .. } = snapshot;
+        let seen = self.egress.filter(|_| planned.egress.is_some());
+        self.egress = seen.filter(|seen| policy.forbids_exit_at(*seen, None, data).is_none());
+        // Nobody has asked yet, or the answer is not allowed any more.
+        self.state.up &= planned.egress.is_none() || self.egress.is_some();
     }
 }
 

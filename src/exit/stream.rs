@@ -102,6 +102,11 @@ impl Stream {
         self.channel.short_reads_drain()
     }
 
+    /// A write of fewer bytes than there were shows that no more are taken now, and that it will be told when they are.
+    pub fn short_writes_fill(&self) -> bool {
+        self.channel.short_writes_fill()
+    }
+
     /// Writes what the way takes.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::socks5::{Negotiation, Request};
 use super::stream::Stream;
 use super::tunnel::{self, Tunnel};
 use crate::gateway::{ExitFault, Failure};
-use crate::policy::{ExitState, Permit, Route};
+use crate::policy::{ExitState, Permit, Route, Server};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -186,6 +186,29 @@ impl Proxy {
 }
 
 impl Means {
+    /// A connection to who tells its egress; the policy was asked about that server when it was loaded.
+    pub(super) fn open(&self, to: &Server) -> Result<Stream, Failure> {
+        let unsupported = Err(Failure::Exit(ExitFault::Unsupported));
+        match (self, to) {
+            (Self::Direct(direct), Server::Address(to)) => match direct.connect(*to) {
+                Ok(socket) => Ok(Stream::direct(socket)),
+                Err(error) => Err(super::failure(&error)),
+            },
+            (Self::Tunnel(tunnel), Server::Address(to)) => tunnel.open(*to).map(Stream::tunnelled),
+            (Self::Proxy(proxy), to) => {
+                let target = match to {
+                    Server::Address(address) => Target::Address(*address),
+                    Server::Name(name, port) => Target::Name(name.clone(), *port),
+                };
+                let stream = proxy.connect(target);
+                stream.map_err(|error| super::exit_failure(&error))
+            }
+            // Nobody there looks names up; the policy was refused for it.
+            (Self::Direct(_) | Self::Tunnel(_), Server::Name(..)) => unsupported,
+            (Self::None, _) => Err(Failure::Exit(ExitFault::Unreachable)),
+        }
+    }
+
     /// The same means, to the same place.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {

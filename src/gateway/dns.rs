@@ -139,10 +139,28 @@ impl Gateway {
                 subject.with_facts(&snapshot.data, |facts| snapshot.policy.decide(facts));
             match decision.verdict {
                 Verdict::Pass(permit) if permit.route() == Route::Direct => Some((*place, permit)),
-                Verdict::Pass(_) | Verdict::Block(_) => None,
+                Verdict::Pass(_) => Some((*place, self.permitted_by_exit(client, *place)?)),
+                Verdict::Block(_) => None,
             }
         };
         (number, lane.upstreams.iter().filter_map(permit).collect())
+    }
+
+    /// The right to ask a resolver by the exit that the policy names for it: by TCP, which all exits carry, and so judged as
+    /// that; never in any other way than by an exit.
+    fn permitted_by_exit(&self, client: IpAddr, place: usize) -> Option<Permit> {
+        let upstream = self.settings.dns.as_ref()?.upstreams.get(place)?;
+        // QUIC is no stream.
+        if upstream.protocol == protocol::UDP && upstream.name.is_some() {
+            return None;
+        }
+        let name = upstream.name.as_deref().unwrap_or(RESOLVER);
+        let subject = self.subject_of(client, protocol::TCP, upstream.address, name);
+        let decision = subject.with_facts(&self.snapshot.data, |facts| {
+            self.snapshot.policy.decide(facts)
+        });
+        let permit = self.way_out(decision).1.ok()?;
+        permit.exit().map(|_| permit)
     }
 
     /// What is known of a flow of a client to one of the upstreams.

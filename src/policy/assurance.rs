@@ -56,6 +56,17 @@ impl Policy {
             .then(|| Origin::Rule(u16::try_from(index).unwrap_or(u16::MAX)))
     }
 
+    /// The block rule under which a server falls, as far as the policy itself tells where it is.
+    fn forbids_server(&self, server: &Server, data: &Data) -> Option<Origin> {
+        match server {
+            Server::Address(address) => self.forbids_exit_at(address.ip(), None, data),
+            // What address it has is seen when it is opened; its name may tell enough.
+            Server::Name(name, _) => {
+                self.forbids_exit_at(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(name), data)
+            }
+        }
+    }
+
     /// Whether what a rule says of destinations holds. A rule that lets go must say nothing else to count.
     fn is_about(&self, rule: &Rule, seen: &Seen<'_>) -> bool {
         let stops = rule.effect.stops();
@@ -75,27 +86,32 @@ impl Policy {
     pub(super) fn refused_exits(&self, data: &Data) -> Vec<Problem> {
         let mut refused = Vec::new();
         for exit in &self.exits {
-            let (ExitKind::Socks5 { server, .. } | ExitKind::HttpConnect { server, .. }) =
-                &exit.kind
-            else {
-                continue;
-            };
-            let origin = match server {
-                Server::Address(address) => self.forbids_exit_at(address.ip(), None, data),
-                // What address it has is seen when it is opened; its name may tell enough.
-                Server::Name(name, _) => {
-                    self.forbids_exit_at(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(name), data)
+            let server = match &exit.kind {
+                ExitKind::Socks5 { server, .. } | ExitKind::HttpConnect { server, .. } => {
+                    Some(server)
                 }
+                ExitKind::Direct
+                | ExitKind::Wireguard { .. }
+                | ExitKind::Failover(_)
+                | ExitKind::Fastest(_) => None,
             };
-            if let Some(origin) = origin {
-                refused.push(Problem {
-                    place: exit.place.clone(),
-                    message: format!(
-                        "exit `{}` at {server} falls under block rule `{}` itself",
-                        exit.name,
-                        self.rule_id(origin)
-                    ),
-                });
+            let asked = exit.egress.as_ref().map(|egress| &egress.server);
+            let both = [
+                (server, "exit"),
+                (asked, "who is asked for the egress of exit"),
+            ];
+            for (server, what) in both {
+                let Some(server) = server else { continue };
+                if let Some(origin) = self.forbids_server(server, data) {
+                    refused.push(Problem {
+                        place: exit.place.clone(),
+                        message: format!(
+                            "{what} `{}` at {server} falls under block rule `{}` itself",
+                            exit.name,
+                            self.rule_id(origin)
+                        ),
+                    });
+                }
             }
         }
         refused

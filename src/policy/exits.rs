@@ -2,6 +2,7 @@
 //! configuration, under the names given here.
 
 use super::domains;
+use super::egress::Egress;
 use super::problem::{Place, suggestion};
 use super::reader::{Fields, Node, Reader, Shown};
 use super::values::quoted;
@@ -16,6 +17,8 @@ pub struct Exit {
     pub name: Box<str>,
     /// What it is.
     pub kind: ExitKind,
+    /// Who is asked by which address others see what leaves by it; nothing leaves by it before that is known and allowed.
+    pub egress: Option<Egress>,
     pub(super) place: Place,
 }
 
@@ -103,14 +106,18 @@ impl Exit {
             let names: Vec<String> = ids.iter().map(|id| quoted(&name(*id))).collect();
             names.join(", ")
         };
-        match &self.kind {
-            ExitKind::Direct => "{ kind = \"direct\" }".into(),
+        let egress = match &self.egress {
+            Some(egress) => format!(", egress = {}", quoted(&egress.to_string())),
+            None => String::new(),
+        };
+        let written = match &self.kind {
+            ExitKind::Direct => "kind = \"direct\"".into(),
             ExitKind::Socks5 {
                 server,
                 udp,
                 credentials: with,
             } => format!(
-                "{{ kind = \"socks5\", server = {}, udp = {udp}{} }}",
+                "kind = \"socks5\", server = {}, udp = {udp}{}",
                 quoted(&server.to_string()),
                 credentials(with)
             ),
@@ -119,20 +126,21 @@ impl Exit {
                 tls,
                 credentials: with,
             } => format!(
-                "{{ kind = \"http-connect\", server = {}, tls = {tls}{} }}",
+                "kind = \"http-connect\", server = {}, tls = {tls}{}",
                 quoted(&server.to_string()),
                 credentials(with)
             ),
             ExitKind::Wireguard { profile } => {
-                format!("{{ kind = \"wireguard\", profile = {} }}", quoted(profile))
+                format!("kind = \"wireguard\", profile = {}", quoted(profile))
             }
             ExitKind::Failover(ids) => {
-                format!("{{ kind = \"failover\", members = [{}] }}", members(ids))
+                format!("kind = \"failover\", members = [{}]", members(ids))
             }
             ExitKind::Fastest(ids) => {
-                format!("{{ kind = \"fastest\", members = [{}] }}", members(ids))
+                format!("kind = \"fastest\", members = [{}]", members(ids))
             }
-        }
+        };
+        format!("{{ {written}{egress} }}")
     }
 }
 
@@ -159,17 +167,17 @@ const KINDS: [(&str, Kind); 6] = [
 impl Kind {
     fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Direct => &["kind"],
-            Self::Socks5 => &["kind", "server", "udp", "credentials"],
-            Self::HttpConnect => &["kind", "server", "tls", "credentials"],
-            Self::Wireguard => &["kind", "profile"],
+            Self::Direct => &["kind", "egress"],
+            Self::Socks5 => &["kind", "server", "udp", "credentials", "egress"],
+            Self::HttpConnect => &["kind", "server", "tls", "credentials", "egress"],
+            Self::Wireguard => &["kind", "profile", "egress"],
             Self::Failover | Self::Fastest => &["kind", "members"],
         }
     }
 }
 
 /// Every key that some kind of exit has.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "kind",
     "server",
     "udp",
@@ -177,6 +185,7 @@ const KEYS: [&str; 7] = [
     "credentials",
     "profile",
     "members",
+    "egress",
 ];
 
 /// Reads one entry. `known` are the exits before it and so the possible members of a group: a group of later exits, or
@@ -192,6 +201,7 @@ pub(super) fn exit(
         .require("kind", reader)?
         .word(&KINDS, reader)?;
     let fields = node.fields_of(kind.keys(), &KEYS, reader)?;
+    let egress = egress(fields.get("egress"), kind, reader)?;
     let kind = match kind {
         Kind::Direct => ExitKind::Direct,
         Kind::Socks5 => ExitKind::Socks5 {
@@ -213,6 +223,7 @@ pub(super) fn exit(
     Some(Exit {
         name: name.into(),
         kind,
+        egress,
         place: reader.place(node.start),
     })
 }
@@ -237,6 +248,23 @@ pub(super) fn by_name(node: Node<'_>, known: &[Exit], reader: &mut Reader<'_>) -
 fn server(fields: &Fields<'_>, reader: &mut Reader<'_>) -> Option<Server> {
     let node = fields.require("server", reader)?;
     super::values::accept(Server::parse(node.string(reader)?), node, reader)
+}
+
+/// Where the egress is asked for, if anywhere: `None` if that cannot be.
+fn egress(node: Option<Node<'_>>, kind: Kind, reader: &mut Reader<'_>) -> Option<Option<Egress>> {
+    let Some(node) = node else {
+        return Some(None);
+    };
+    let egress = super::values::accept(Egress::parse(node.string(reader)?), node, reader)?;
+    let takes_names = matches!(kind, Kind::Socks5 | Kind::HttpConnect);
+    if let (Server::Name(..), false) = (&egress.server, takes_names) {
+        reader.problem(
+            node.start,
+            "such an exit looks no names up: `egress` needs an address",
+        );
+        return None;
+    }
+    Some(Some(egress))
 }
 
 /// `false` where nothing is said.

@@ -95,7 +95,8 @@ impl Summary {
             Event::Refused(refused) => *self.refused.entry(refused.what).or_default() += 1,
             Event::Exit(change) => {
                 let exit = self.exits.entry(printable(&change.exit)).or_default();
-                exit.downs += u64::from(!change.up);
+                // What is down already may be so for another reason.
+                exit.downs += u64::from(!change.up && (exit.up || exit.downs == 0));
                 (exit.up, exit.why) = (change.up, printable(&change.why));
             }
         }

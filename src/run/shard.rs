@@ -339,6 +339,7 @@ impl Shard {
             let (shard, id) = (shard.clone(), ask.id);
             resolver.ask(
                 ask,
+                Arc::clone(&self.ways),
                 Box::new(move |message| {
                     shard.send(Control::Resolved(id, message.map(Box::new)));
                 }),

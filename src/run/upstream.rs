@@ -90,10 +90,11 @@ impl Upstream {
         }
         while self.writable && moved < BYTES_A_TURN {
             let (stream, writable) = (&mut self.stream, &mut self.writable);
+            let fills = stream.short_writes_fill();
             let mut broken = None;
             let outgoing = gateway.outgoing(self.flow, now, |bytes| match stream.write(bytes) {
                 Ok(written) => {
-                    *writable = written == bytes.len();
+                    *writable = written == bytes.len() || !fills;
                     written
                 }
                 Err(error) => {

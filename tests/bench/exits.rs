@@ -1,5 +1,7 @@
-//! Exits against what they are to be measured by, in one interleaved run: SOCKS5 (`microsocks`) against the same flow by
-//! Cordon direct, WireGuard against a stock client (`wireguard-go`) on the same link.
+//! Exits against what they are to be measured by, in one interleaved run: SOCKS5 against the same flow by Cordon direct,
+//! WireGuard against a stock client (`wireguard-go`) on the same link. A flow by a proxy has a program more on its way
+//! than one that goes direct; with `relayed` and `socks5` both go by the same one, which costs as little as it can, with
+//! `direct` and `microsocks` a proxy of others is compared with none.
 //!
 //! `cargo build --release --examples && cargo run --release --example exits -- [--rounds N] [--seconds N] [--paths LIST]
 //! [--tests LIST] [--shards N]`
@@ -40,7 +42,13 @@ const SERVER: &str = "198.41.0.4:6000";
 /// Where the exits' servers are.
 const ABROAD: &str = "203.0.113.2";
 /// What is compared: an exit, and by what it is measured.
-const PAIRS: [[&str; 2]; 2] = [["socks5", "direct"], ["wireguard", "wireguard-go"]];
+const PAIRS: [[&str; 2]; 3] = [
+    ["socks5", "relayed"],
+    ["microsocks", "direct"],
+    ["wireguard", "wireguard-go"],
+];
+/// Where the path `relayed` has its relay, which passes on to the server.
+const RELAY: &str = "198.41.0.4:6001";
 
 struct Options {
     rounds: usize,
@@ -67,7 +75,8 @@ fn main() -> Result<()> {
             eprintln!("round {round} of {}: {path}", options.rounds);
             let _running = net.start(path, &options).with_context(|| path.clone())?;
             for test in &options.tests {
-                let value = measure(&net.phone, test, SERVER, options.seconds);
+                let to = if path == "relayed" { RELAY } else { SERVER };
+                let value = measure(&net.phone, test, to, options.seconds);
                 let value = value.with_context(|| format!("{test} by the path {path}"))?;
                 let key = (test.clone(), path.clone());
                 results.entry(key).or_default().push(value);
@@ -84,7 +93,7 @@ impl Options {
         let mut options = Self {
             rounds: 3,
             seconds: 3,
-            paths: list("direct,socks5,wireguard-go,wireguard"),
+            paths: list("relayed,socks5,wireguard-go,wireguard"),
             tests: list("put,down1,down8,crr,rr"),
             shards: 1,
         };
@@ -146,6 +155,9 @@ impl Net {
             (theirs, their_public),
         ] = &keys;
         let server = start(&world, &built("load")?, &["serve", SERVER])?.1;
+        let load = built("load")?;
+        let own_proxy = start(&world, &load, &["relay", &format!("{ABROAD}:1081")])?.1;
+        let relay = start(&world, &load, &["relay", RELAY, SERVER])?.1;
         let proxy = world.run(|| {
             let mut proxy = Command::new("microsocks");
             let proxy = proxy.args(["-i", ABROAD, "-p", "1080"]);
@@ -161,7 +173,7 @@ impl Net {
         Ok(Self {
             phone,
             router,
-            _running: vec![server, proxy, tunnel],
+            _running: vec![server, proxy, own_proxy, relay, tunnel],
             directory,
             keys: [stock, ours, their_public].map(Clone::clone),
         })
@@ -180,8 +192,9 @@ impl Net {
             return Ok(running);
         }
         let exit = match path {
-            "direct" => "kind = \"direct\"".to_owned(),
-            "socks5" => format!("kind = \"socks5\", server = \"{ABROAD}:1080\""),
+            "direct" | "relayed" => "kind = \"direct\"".to_owned(),
+            "microsocks" => format!("kind = \"socks5\", server = \"{ABROAD}:1080\""),
+            "socks5" => format!("kind = \"socks5\", server = \"{ABROAD}:1081\""),
             "wireguard" => "kind = \"wireguard\", profile = \"x\"".to_owned(),
             other => bail!("no path is called {other}"),
         };

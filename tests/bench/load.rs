@@ -5,7 +5,8 @@
 //! `crr ADDRESS SECONDS` connections a second, `rr ADDRESS SECONDS` the median and the 99th percentile of a ping-pong of
 //! 128 bytes in microseconds, `udp ADDRESS BYTES` the most datagrams a second of which fewer than 0.5 % are lost, `idle
 //! ADDRESS FLOWS SECONDS` opens connections, prints the seconds it took, and holds them; `idle-udp` likewise. Every
-//! byte that arrives is compared with the one that was sent.
+//! byte that arrives is compared with the one that was sent. `load relay ADDRESS [TO]` passes connections on, without TO
+//! as a SOCKS5 proxy.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -14,6 +15,8 @@
     clippy::print_stdout,
     reason = "a tool of the project's own measurements"
 )]
+
+mod relay;
 
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
@@ -46,6 +49,8 @@ fn main() -> io::Result<()> {
     let number = |text: &str| text.parse::<u64>().unwrap();
     match words[..] {
         ["serve", ref at @ ..] => serve(at),
+        ["relay", here] => relay::relay(at(here), None),
+        ["relay", here, to] => relay::relay(at(here), Some(at(to))),
         [way @ ("up" | "down"), to, streams, seconds] => {
             let bits = bulk(way == "up", at(to), number(streams), number(seconds))?;
             println!("{:.0}", bits / 1e6);

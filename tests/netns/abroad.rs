@@ -3,6 +3,7 @@
 use crate::harness::{cordon, peer};
 use crate::servers;
 use cordon::kernel::namespace::lab::{Frame, Host, Lab, Observer};
+use cordon::kernel::netlink::{Family, Netlink, Route, Rule, Target};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -30,6 +31,7 @@ pub(crate) struct Abroad {
     pub(crate) net: Host,
     pub(crate) german: Host,
     pub(crate) dutch: Host,
+    pub(crate) world: Host,
 }
 
 impl Abroad {
@@ -65,6 +67,7 @@ impl Abroad {
                     servers::bulk(&at);
                     servers::echo(&at);
                 }
+                servers::who_am_i(&format!("{US}:80"));
                 // Whoever comes here went past the policy.
                 servers::bulk(&format!("{CN}:1080"));
                 Ok(())
@@ -75,6 +78,7 @@ impl Abroad {
             net,
             german,
             dutch,
+            world,
         }
     }
 
@@ -107,6 +111,50 @@ impl Abroad {
     /// Gives the machine another address.
     pub(crate) fn own_address(&self, address: &str) {
         self.machine.address("eth0", address).unwrap();
+    }
+
+    /// Takes the machine's first address away from it.
+    pub(crate) fn drop_address(&self) {
+        let gone = "203.0.113.1/24".parse().unwrap();
+        self.machine
+            .setting("ipv4/conf/all/promote_secondaries", "1")
+            .unwrap();
+        self.machine
+            .run(|| Netlink::open()?.remove_address("eth0", gone))
+            .unwrap();
+    }
+
+    /// Has the machine find a way to a place only for what bears a mark.
+    pub(crate) fn way_for_mark(&self, to: &str, mark: u32) {
+        const TABLE: u32 = 77;
+        let to: ipnet::IpNet = format!("{to}/32").parse().unwrap();
+        let main = Route::main(to, "eth0", Some("203.0.113.2".parse().unwrap()));
+        let nowhere = Route {
+            target: Target::Unreachable,
+            ..main
+        };
+        let marked = Route {
+            table: TABLE,
+            ..main
+        };
+        let rule = Rule {
+            mark: Some((mark, u32::MAX)),
+            ..Rule::new(Family::V4, 100, TABLE)
+        };
+        let put = || {
+            let mut netlink = Netlink::open()?;
+            netlink.add_route(&nowhere)?;
+            netlink.add_route(&marked)?;
+            netlink.add_rule(&rule)
+        };
+        self.machine.run(put).unwrap();
+    }
+
+    /// Has the link to the servers of the world take no longer packets than this.
+    pub(crate) fn narrow(&self, mtu: u32) {
+        for (host, link) in [(&self.net, "w"), (&self.world, "eth0")] {
+            host.run(|| Netlink::open()?.set_mtu(link, mtu)).unwrap();
+        }
     }
 
     /// Has answers to a network that lies behind the German host find their way.
@@ -155,7 +203,8 @@ impl Abroad {
             count.fetch_add(1, Ordering::Relaxed);
             !to.is_multicast() && !allowed.contains(&to)
         };
-        let past = Observer::judging(&self.net, "m", past).unwrap();
+        // Addresses and ports are all that is looked at.
+        let past = Observer::of_headers(&self.net, "m", 64, past).unwrap();
         Watch { past, sent }
     }
 }
@@ -261,9 +310,22 @@ pub(crate) struct Proxy(Child);
 impl Proxy {
     /// A SOCKS5 proxy for streams.
     pub(crate) fn microsocks(host: &Host, at: &str, user: Option<(&str, &str)>) -> Option<Self> {
+        Self::microsocks_from(host, at, None, user)
+    }
+
+    /// The same, with another address for what it sends on.
+    pub(crate) fn microsocks_from(
+        host: &Host,
+        at: &str,
+        from: Option<&str>,
+        user: Option<(&str, &str)>,
+    ) -> Option<Self> {
         let mut command = Command::new(program("microsocks")?);
         // All addresses: it lets nobody choose both families.
         command.args(["-i", at, "-p", "1080"]);
+        if let Some(from) = from {
+            command.args(["-b", from]);
+        }
         if let Some((user, password)) = user {
             command.args(["-u", user, "-P", password]);
         }
@@ -319,9 +381,36 @@ impl Proxy {
         Some(Self::start(host, command, &[&format!("{at}:3128")]))
     }
 
+    /// What takes TLS in front of a proxy, and its certificate.
+    pub(crate) fn stunnel(host: &Host, at: &str, directory: &Path) -> Option<(Self, PathBuf)> {
+        let program = program("stunnel")?;
+        let made = rcgen::generate_simple_self_signed([at.to_owned()]).unwrap();
+        let [certificate, key, config] =
+            ["proxy.pem", "proxy.key", "stunnel.conf"].map(|name| directory.join(name));
+        fs::write(&certificate, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        let text = format!(
+            "foreground = quiet\npid =\n[proxy]\naccept = {at}:3129\nconnect = {at}:3128\n\
+             cert = {}\nkey = {}\n",
+            certificate.display(),
+            key.display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new(program);
+        command.arg(&config).stderr(Stdio::null());
+        let started = Self::start(host, command, &[&format!("{at}:3129")]);
+        Some((started, certificate))
+    }
+
     /// Has it do nothing any more, without telling anybody.
     pub(crate) fn freeze(&self) {
         killpg(self.group(), Signal::SIGSTOP).unwrap();
+    }
+
+    /// Has it go on.
+    pub(crate) fn thaw(&self) {
+        killpg(self.group(), Signal::SIGCONT).unwrap();
     }
 
     /// Starts it and waits until it listens at all these places.

@@ -1,10 +1,10 @@
 //! Exits against proxies that others wrote: what is rerouted goes to the proxy and nowhere else, whatever becomes of it.
 //!
-//! They need `microsocks`, `danted` (dante-server) and `tinyproxy`. Where one is missing its tests are skipped and say
+//! They need `microsocks`, `danted` (dante-server), `tinyproxy` and `stunnel`. Where one is missing its tests are skipped and say
 //! so; with `CORDON_PEERS=required` they fail instead.
 
 use crate::abroad::{Abroad, CN, DE, DE6, NL, Options, Proxy, US, US6, destination, said};
-use crate::harness::{in_lab, peer};
+use crate::harness::{in_lab, peer, wait_until};
 use cordon::kernel::namespace::lab::{Frame, Observer};
 use std::fs;
 use std::net::IpAddr;
@@ -155,6 +155,176 @@ fn an_http_proxy_that_dies_under_load_ends_its_flows_and_its_return_needs_no_res
         dies_and_returns(&abroad, &options.each(), || {
             Proxy::tinyproxy(&abroad.german, DE, directory.path(), ("alice", PASSWORD))
         });
+    });
+}
+
+#[test]
+fn streams_pass_an_http_proxy_inside_tls_and_only_with_its_own_certificate() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let directory = tempfile::tempdir().unwrap();
+        let Some(_proxy) =
+            Proxy::tinyproxy(&abroad.german, DE, directory.path(), ("alice", PASSWORD))
+        else {
+            return;
+        };
+        let Some((_front, certificate)) = Proxy::stunnel(&abroad.german, DE, directory.path())
+        else {
+            return;
+        };
+        let policy = rerouted(
+            &format!(
+                "x = {{ kind = \"http-connect\", server = \"{DE}:3129\", tls = true, credentials = \"de\" }}"
+            ),
+            "x",
+        );
+        let profile = format!("[exits.de]\nuser = \"alice\"\npassword = \"{PASSWORD}\"\n");
+        let trusting = format!("{profile}ca-file = {certificate:?}\n");
+        let options = Options::write(directory.path(), &policy, &trusting);
+        let watch = abroad.watch(&[DE]);
+        let to = format!("{US}:9");
+        abroad.succeed(&options.each(), &["put", &to, &(BULK / 4).to_string()]);
+        abroad.succeed(&options.each(), &["get", &to, &(BULK / 4).to_string()]);
+        watch.nothing_else();
+        // Whom no public authority vouches for is told nothing, least of all the password.
+        let options = Options::write(directory.path(), &policy, &profile);
+        let watch = abroad.watch(&[DE]);
+        abroad.succeed(&options.each(), &["unreachable", &to, "3"]);
+        watch.nothing_else();
+        let events = fs::read_to_string(options.events()).unwrap();
+        assert!(events.contains("exit-malformed"), "{events}");
+    });
+}
+
+#[test]
+fn an_http_proxy_that_does_not_take_the_password_is_told_of() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        let directory = tempfile::tempdir().unwrap();
+        let Some(_proxy) =
+            Proxy::tinyproxy(&abroad.german, DE, directory.path(), ("alice", PASSWORD))
+        else {
+            return;
+        };
+        let policy = rerouted(
+            &format!(
+                "x = {{ kind = \"http-connect\", server = \"{DE}:3128\", credentials = \"de\" }}"
+            ),
+            "x",
+        );
+        let options = abroad.options(directory.path(), &policy, &[("de", "wrong-word")]);
+        let watch = abroad.watch(&[DE]);
+        let to = format!("{US}:9");
+        let output = abroad.succeed(&options.each(), &["unreachable", &to, "3"]);
+        watch.nothing_else();
+        let events = fs::read_to_string(options.events()).unwrap();
+        assert!(events.contains("exit-credentials"), "{events}");
+        assert!(!format!("{events}{}", said(&output)).contains("wrong-word"));
+    });
+}
+
+#[test]
+fn nothing_leaves_by_an_exit_that_others_see_where_the_policy_blocks() {
+    const CHINESE: &str = "1.2.4.9";
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        abroad
+            .german
+            .address("eth0", &format!("{CHINESE}/32"))
+            .unwrap();
+        abroad.route_back(&format!("{CHINESE}/32"), DE);
+        let directory = tempfile::tempdir().unwrap();
+        let to = format!("{US}:9");
+        let exit = |place: &str| socks(&format!("{DE}:1080"), &format!(", egress = \"{place}\""));
+        let tried = |place: &str, words: &[&str]| {
+            let policy = rerouted(&exit(place), "x");
+            let options = abroad.options(directory.path(), &policy, &[]);
+            let _ = fs::remove_file(options.events());
+            let watch = abroad.watch(&[DE]);
+            let output = abroad.succeed(&options.each(), words);
+            watch.nothing_else();
+            let events = fs::read_to_string(options.events()).unwrap();
+            format!("{events}{}", said(&output))
+        };
+        let there = format!("http://{US}/");
+        let Some(proxy) = Proxy::microsocks(&abroad.german, DE, None) else {
+            return;
+        };
+        let told = tried(&there, &["put", &to, "100000"]);
+        assert!(
+            told.contains(&format!("others see it at {DE} (DE)")),
+            "{told}"
+        );
+        // Nobody tells.
+        let told = tried(&format!("http://{US}:10/"), &["unreachable", &to, "3"]);
+        assert!(told.contains("its egress is not known"), "{told}");
+        drop(proxy);
+        let _proxy = Proxy::microsocks_from(&abroad.german, DE, Some(CHINESE), None);
+        let told = tried(&there, &["unreachable", &to, "3"]);
+        let why = format!("others see it at {CHINESE} (CN), which rule no-prc blocks");
+        assert!(told.contains(&why), "{told}");
+    });
+}
+
+#[test]
+fn an_exit_that_comes_back_is_asked_anew_where_it_leaves() {
+    const CHINESE: &str = "1.2.4.9";
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        abroad
+            .german
+            .address("eth0", &format!("{CHINESE}/32"))
+            .unwrap();
+        abroad.route_back(&format!("{CHINESE}/32"), DE);
+        let directory = tempfile::tempdir().unwrap();
+        let Some(proxy) = Proxy::microsocks(&abroad.german, DE, None) else {
+            return;
+        };
+        let exit = socks(
+            &format!("{DE}:1080"),
+            &format!(", egress = \"http://{US}/\""),
+        );
+        let options = abroad.options(directory.path(), &rerouted(&exit, "x"), &[]);
+        let watch = abroad.watch(&[DE]);
+        let to = format!("{US}:9");
+        // Where it was seen at a forbidden place it is not asked again at once.
+        let mut client = abroad.begin(&options.each(), &["outage", &to, "5", "60"]);
+        client.says("running");
+        drop(proxy);
+        client.says("ended");
+        client.says("refused");
+        wait_until("it is down", || {
+            let events = fs::read_to_string(options.events()).unwrap_or_default();
+            events.contains("\"up\":false")
+        });
+        let elsewhere = Proxy::microsocks_from(&abroad.german, DE, Some(CHINESE), None);
+        wait_until("it is seen elsewhere", || {
+            let events = fs::read_to_string(options.events()).unwrap_or_default();
+            events.contains("which rule no-prc blocks")
+        });
+        drop(elsewhere);
+        let _again = Proxy::microsocks(&abroad.german, DE, None);
+        client.says("back");
+        client.succeeds();
+        watch.nothing_else();
+    });
+}
+
+#[test]
+fn an_exit_may_leave_by_a_mark_of_its_own() {
+    in_lab(|lab| {
+        let abroad = Abroad::in_lab(lab);
+        abroad.way_for_mark(US, 7);
+        let directory = tempfile::tempdir().unwrap();
+        let policy = rerouted("x = { kind = \"direct\" }", "x");
+        let to = format!("{US}:9");
+        for (config, carries) in [("[exits.x]\nmark = 7\n", true), ("", false)] {
+            let options = Options::write(directory.path(), &policy, config);
+            match carries {
+                true => abroad.succeed(&options.each(), &["up", &to, "1000000"]),
+                false => abroad.succeed(&options.each(), &["unreachable", &to, "1"]),
+            };
+        }
     });
 }
 

@@ -62,6 +62,8 @@ fn run(test: &str) -> anyhow::Result<u8> {
         OsStr::new("--exact"),
         OsStr::new(test),
         OsStr::new("--nocapture"),
+        // Whoever asked for it by its name meant it.
+        OsStr::new("--include-ignored"),
     ];
     let code = Lab::run(
         &cordon(),

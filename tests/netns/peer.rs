@@ -50,8 +50,10 @@ fn main() -> ExitCode {
                 fails_with(to, &REFUSALS)
             })
         }),
-        ["eventually", to] => eventually(to),
-        ["outage", to, seconds] => number(seconds).and_then(|seconds| outage(to, seconds)),
+        ["eventually", to] => eventually(to, PATIENCE),
+        ["outage", to, seconds] => number(seconds).and_then(|seconds| outage(to, seconds, PATIENCE)),
+        ["outage", to, seconds, until] => number(seconds)
+            .and_then(|seconds| number(until).and_then(|until| outage(to, seconds, until))),
         ["ping", to, count] => number(count).and_then(|count| ping(to, count)),
         ["call", to, seconds] => number(seconds).and_then(|seconds| call(to, seconds)),
         ["send", to, text] => send(to, text),
@@ -162,25 +164,45 @@ fn same(left: &[u8], right: &Digest) -> Outcome {
     }
 }
 
-/// Sends datagrams, each twice as big as the one before is small, and wants every one back, in order, unchanged.
+/// Datagrams that may be lost of so many: a machine that has no time for it drops some, as every network may.
+const LOSSES: u64 = 3;
+
+/// Sends datagrams of many sizes and wants every one back, in order, unchanged.
 fn udp(to: &str, count: u64, size: u64) -> Outcome {
     let to: SocketAddr = to.parse()?;
     let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     let mut buffer = vec![0; 65_536];
+    let mut lost = 0;
+    let mut last = Vec::new();
     for number in 0..count {
         let len = usize::try_from(1 + number * 37 % size)?;
         let datagram = traffic::bytes(number, len);
         socket.send(&datagram)?;
-        let heard = socket
-            .recv(&mut buffer)
-            .map_err(|error| format!("datagram {number} of {len} bytes: {error}"))?;
-        if buffer.get(..heard) != Some(datagram.as_slice()) {
-            return Err(format!("datagram {number} came back changed").into());
+        loop {
+            match socket.recv(&mut buffer) {
+                Ok(heard) if buffer.get(..heard) == Some(datagram.as_slice()) => break,
+                // An answer that was taken for lost.
+                Ok(heard) if lost > 0 && buffer.get(..heard) == Some(last.as_slice()) => {}
+                Ok(_) => return Err(format!("datagram {number} came back changed").into()),
+                Err(error) if is_late(&error) && lost < LOSSES => {
+                    lost += 1;
+                    println!("datagram {number} of {len} bytes is sent again");
+                    socket.send(&datagram)?;
+                }
+                Err(error) => {
+                    return Err(format!("datagram {number} of {len} bytes: {error}").into());
+                }
+            }
         }
+        last = datagram;
     }
     Ok(())
+}
+
+fn is_late(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// Asks for many bytes and takes none of them for a while; then all.
@@ -293,9 +315,12 @@ fn refused_datagram(to: &str) -> Outcome {
     }
 }
 
-/// Loads a little as soon as that works; each failure must come at once.
-fn eventually(to: &str) -> Outcome {
-    let until = Instant::now() + Duration::from_secs(20);
+/// Seconds until something that was broken must work again.
+const PATIENCE: u64 = 20;
+
+/// Loads a little as soon as that works, within so many seconds; each failure must come at once.
+fn eventually(to: &str, within: u64) -> Outcome {
+    let until = Instant::now() + Duration::from_secs(within);
     loop {
         match get(to, 1000) {
             Ok(()) => return Ok(()),
@@ -307,8 +332,9 @@ fn eventually(to: &str) -> Outcome {
     }
 }
 
-/// Loads until that breaks, within so many seconds; is then refused, at once; and goes on as soon as it can.
-fn outage(to: &str, seconds: u64) -> Outcome {
+/// Loads until that breaks, within so many seconds; is then refused, at once; and goes on as soon as it can, within so
+/// many seconds more.
+fn outage(to: &str, seconds: u64, within: u64) -> Outcome {
     let mut stream = connect(to)?;
     stream.set_read_timeout(Some(Duration::from_secs(seconds)))?;
     Bulk::down(u64::MAX).announce(&mut stream)?;
@@ -328,7 +354,7 @@ fn outage(to: &str, seconds: u64) -> Outcome {
     println!("ended");
     fails_with(to, &REFUSALS)?;
     println!("refused");
-    eventually(to)?;
+    eventually(to, within)?;
     println!("back");
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! The resolvers that are configured, end to end: real servers for every transport, and what they see of a question.
 
+use crate::abroad::{Proxy, destination};
 use crate::harness::{in_lab, wait_until};
 use crate::names::{Net, RESOLVER, SHARED, addresses, contains, end, net};
-use cordon::kernel::namespace::lab::{Host, Observer};
+use cordon::kernel::namespace::lab::{Frame, Host, Observer};
 use hickory_proto::op::{Edns, Message, Metadata, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
@@ -85,6 +86,8 @@ impl Resolver {
             let wait = Duration::from_secs(5);
             let at: IpAddr = at.parse()?;
             server.register_socket(tokio::net::UdpSocket::bind((at, 5353)).await?);
+            let clear = tokio::net::TcpListener::bind((at, 5353)).await?;
+            server.register_listener(clear, wait, 4096);
             let quic = tokio::net::UdpSocket::bind((at, PORT)).await?;
             server.register_quic_listener(quic, wait, certificate.clone())?;
             let tls = tokio::net::TcpListener::bind((at, PORT)).await?;
@@ -251,6 +254,72 @@ fn when_one_resolver_fails_the_next_is_asked_and_when_all_do_the_last_answer_is_
         let never = ask(&net, PHONE, "never-asked.example.");
         assert_eq!(never.metadata.response_code, ResponseCode::ServFail);
         end(daemon);
+    });
+}
+
+/// An exit for whatever goes to the other resolver.
+fn by_exit(rule: &str) -> String {
+    format!(
+        "version = 1\nname = \"test\"\n[default]\naction = \"allow\"\n\
+         [exits]\nx = {{ kind = \"socks5\", server = \"203.0.113.2:1080\" }}\n\
+         [[rule]]\nid = \"other\"\nip = [\"{OTHER}\"]\n{rule}action = \"reroute\"\nexit = \"x\"\n"
+    )
+}
+
+#[test]
+fn a_resolver_that_the_policy_reroutes_is_asked_by_the_exit_and_never_past_it() {
+    in_lab(|lab| {
+        let net = net(lab);
+        let (usual, other) = resolvers(&net);
+        let Some(proxy) = Proxy::microsocks(&net.world, "203.0.113.2", None) else {
+            return;
+        };
+        let to_other = |frame: &Frame| !frame.outgoing && destination(frame) == OTHER.parse().ok();
+        let observer = Observer::judging(&net.world, "net", to_other).unwrap();
+        let some = |upstream: &str| {
+            format!(
+                "{}\n[[dns.route]]\ndomain = [\".away.example\"]\nupstreams = [{upstream:?}]",
+                configured(&net, &[url("tls", RESOLVER)]),
+            )
+        };
+        let clear = format!("{OTHER}:5353");
+        for (upstream, by) in [
+            (url("tls", OTHER), Protocol::Tls),
+            (clear.clone(), Protocol::Tcp),
+        ] {
+            let daemon = net.start_with(&by_exit(""), "", &some(&upstream));
+            let answer = ask(&net, PHONE, "www.away.example.");
+            assert_eq!(addresses(&answer), [SHARED], "{upstream}: {answer:?}");
+            let seen = other.take();
+            let [one] = seen.as_slice() else {
+                panic!("{upstream}: {seen:?}");
+            };
+            assert_eq!(one.by, by);
+            assert_ne!(one.from.to_string(), "203.0.113.1", "it came past the exit");
+            assert_eq!(addresses(&ask(&net, PHONE, "www.here.example.")), [SHARED]);
+            assert_eq!((usual.take().len(), other.take().len()), (1, 0));
+            end(daemon);
+        }
+        // What is rerouted only as datagrams cannot be, and QUIC neither: nobody is asked.
+        for (rule, upstream) in [("proto = \"udp\"\n", clear), ("", url("quic", OTHER))] {
+            let daemon = net.start_with(&by_exit(rule), "", &some(&upstream));
+            let answer = ask(&net, PHONE, "www.away.example.");
+            assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+            end(daemon);
+        }
+        // An exit that is down is waited for by nobody, and nobody is asked in its place.
+        drop(proxy);
+        let daemon = net.start_with(&by_exit(""), "", &some(&url("tls", OTHER)));
+        let answer = ask(&net, PHONE, "www.away.example.");
+        assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+        end(daemon);
+        assert!((usual.take().is_empty(), other.take().is_empty()) == (true, true));
+        let seen = observer.finish().unwrap();
+        assert_eq!(
+            (seen.kept.len(), seen.missed),
+            (0, 0),
+            "it went past the exit"
+        );
     });
 }
 

@@ -56,6 +56,23 @@ pub(crate) fn mirror(at: &str) {
     });
 }
 
+/// A web server that tells whoever asks the address it sees them by.
+pub(crate) fn who_am_i(at: &str) {
+    let listener = TcpListener::bind(at).unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = BufReader::new(&stream).lines();
+            while request
+                .next()
+                .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+            {}
+            let from = stream.peer_addr().unwrap().ip();
+            let body = format!("{{\"ip\": \"{from}\"}}\n");
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}");
+        }
+    });
+}
+
 /// A web server: `GET /N` is N bytes, `PUT` is answered with the digest of the body in hexadecimal.
 pub(crate) fn web(at: &str) {
     let listener = TcpListener::bind(at).unwrap();

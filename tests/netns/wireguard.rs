@@ -2,7 +2,7 @@
 //!
 //! They need `wireguard-go` and `wg` (wireguard-tools), as the tests of other exits need their proxies.
 
-use crate::abroad::{Abroad, DE, DE6, Options, Proxy, US, US6, program, said};
+use crate::abroad::{Abroad, DE, DE6, Options, Proxy, US, US6, destination, program, said};
 use crate::harness::{in_lab, peer, wait_until};
 use cordon::kernel::namespace::lab::{Frame, Lab, Observer};
 use cordon::kernel::netlink::Netlink;
@@ -170,6 +170,147 @@ fn streams_datagrams_and_echoes_pass_a_tunnel_and_nothing_goes_past_it() {
 }
 
 #[test]
+fn where_the_way_behind_a_tunnel_takes_less_connections_go_on() {
+    in_lab(|lab| {
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        server.abroad.narrow(1300);
+        let _running = server.start(&server.public[1]);
+        let options = server.options(&format!("{DE}:51820"), "");
+        for to in [format!("{US}:9"), format!("[{US6}]:9")] {
+            server
+                .abroad
+                .succeed(&options.each(), &["up", &to, "3000000"]);
+            server
+                .abroad
+                .succeed(&options.each(), &["down", &to, "3000000"]);
+        }
+    });
+}
+
+#[test]
+fn a_call_outlives_a_move_of_the_machine() {
+    in_lab(|lab| {
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        server.abroad.own_address("203.0.113.7/24");
+        let _running = server.start(&server.public[1]);
+        let options = server.options(&format!("{DE}:51820"), "");
+        let from = |frame: &Frame| {
+            let moved = frame.bytes.get(12..16) == Some(&[203, 0, 113, 7]);
+            !frame.outgoing && moved && destination(frame) == DE.parse().ok()
+        };
+        let observer = Observer::judging(&server.abroad.net, "m", from).unwrap();
+        let mut client = server
+            .abroad
+            .begin(&options.each(), &["call", &format!("{US}:9"), "6"]);
+        client.says("running");
+        server.abroad.drop_address();
+        let gap: u64 = client.says("gap ").trim().parse().unwrap();
+        client.succeeds();
+        let seen = observer.finish().unwrap();
+        let events = fs::read_to_string(options.events()).unwrap();
+        assert!(
+            seen.kept.len() > 50,
+            "{} from the new address",
+            seen.kept.len()
+        );
+        assert!(gap < 3000, "silent for {gap} ms: {events}");
+    });
+}
+
+#[test]
+fn a_server_that_moves_is_found_again_by_its_name() {
+    const MOVED: &str = "5.9.0.7";
+    in_lab(|lab| {
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        let german = &server.abroad.german;
+        german.address("eth0", &format!("{MOVED}/24")).unwrap();
+        server.abroad.hosts(&format!("{DE} wg.example\n"));
+        let running = server.start(&server.public[1]);
+        let options = server.options("wg.example:51820", "");
+        let watch = server.abroad.watch(&[DE, MOVED]);
+        let there = |frame: &Frame| !frame.outgoing && destination(frame) == MOVED.parse().ok();
+        let observer = Observer::judging(&server.abroad.net, "m", there).unwrap();
+        let mut client = server
+            .abroad
+            .begin(&options.each(), &["outage", &format!("{US}:9"), "20"]);
+        client.says("running");
+        server.abroad.hosts(&format!("{MOVED} wg.example\n"));
+        drop(running);
+        let _ = fs::remove_file("/run/wireguard/wg0.sock");
+        client.says("ended");
+        client.says("refused");
+        let _again = server.start(&server.public[1]);
+        client.says("back");
+        client.succeeds();
+        watch.nothing_else();
+        assert!(
+            !observer.finish().unwrap().kept.is_empty(),
+            "it never moved"
+        );
+    });
+}
+
+/// Handshakes of ours among these datagrams (the message type is the first byte behind the UDP header).
+fn handshakes(frames: &[Frame]) -> usize {
+    let is_one = |frame: &&Frame| frame.bytes.get(28..32) == Some(&[1, 0, 0, 0]);
+    frames.iter().filter(is_one).count()
+}
+
+#[test]
+#[ignore = "keys live for two minutes, so it takes as long: run it by its name"]
+fn a_call_outlives_its_keys() {
+    in_lab(|lab| {
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        let _running = server.start(&server.public[1]);
+        let options = server.options(&format!("{DE}:51820"), "");
+        let ours = |frame: &Frame| !frame.outgoing && destination(frame) == DE.parse().ok();
+        let observer = Observer::of_headers(&server.abroad.net, "m", 64, ours).unwrap();
+        let mut client = server
+            .abroad
+            .begin(&options.each(), &["call", &format!("{US}:9"), "130"]);
+        client.says("running");
+        let gap: u64 = client.says("gap ").trim().parse().unwrap();
+        client.succeeds();
+        let shaken = handshakes(&observer.finish().unwrap().kept);
+        assert!(shaken >= 2 && gap < 1000, "{shaken} handshakes, {gap} ms");
+    });
+}
+
+#[test]
+#[ignore = "keys are dead after three minutes, so it takes as long: run it by its name"]
+fn a_tunnel_whose_keys_have_died_meanwhile_carries_flows_again() {
+    in_lab(|lab| {
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        let running = server.start(&server.public[1]);
+        let options = server.options(&format!("{DE}:51820"), "");
+        let watch = server.abroad.watch(&[DE]);
+        let mut client = server.abroad.begin(
+            &options.each(),
+            &["outage", &format!("{US}:9"), "20", "230"],
+        );
+        client.says("running");
+        running.freeze();
+        client.says("ended");
+        client.says("refused");
+        thread::sleep(Duration::from_secs(185));
+        running.thaw();
+        client.says("back");
+        client.succeeds();
+        watch.nothing_else();
+    });
+}
+
+#[test]
 fn replayed_forged_and_oversized_datagrams_change_nothing() {
     in_lab(|lab| {
         let Some(server) = Server::in_lab(lab) else {
@@ -178,13 +319,16 @@ fn replayed_forged_and_oversized_datagrams_change_nothing() {
         let _running = server.start(&server.public[1]);
         let options = server.options(&format!("{DE}:51820"), "");
         let to = format!("{US}:9");
+        let to_us = |frame: &Frame| frame.outgoing && frame.bytes.get(9) == Some(&17);
+        // From the beginning: the answer to the handshake is among what is replayed, long after it is over.
+        let observer = Observer::judging(&server.abroad.net, "m", to_us).unwrap();
         let mut client = server.abroad.begin(&options.each(), &["call", &to, "6"]);
         client.says("running");
-        let to_us = |frame: &Frame| frame.outgoing && frame.bytes.get(9) == Some(&17);
-        let observer = Observer::judging(&server.abroad.net, "m", to_us).unwrap();
         thread::sleep(Duration::from_secs(1));
         let capture = observer.finish().unwrap();
         assert!(capture.kept.len() > 10, "{}", capture.kept.len());
+        let is_response = |frame: &Frame| frame.bytes.get(28..32) == Some(&[2, 0, 0, 0]);
+        assert!(capture.kept.iter().any(is_response));
         let machine: SocketAddr = "203.0.113.1:0".parse().unwrap();
         let send = || {
             let header_included = Some(Protocol::from(255));

@@ -84,6 +84,11 @@ impl Conf {
         self.address(to).is_some() && self.allowed.iter().any(|net| net.contains(&to))
     }
 
+    /// Bytes of data in a segment of either family, behind the headers of IP and TCP.
+    pub(super) fn mss(&self, v4: bool) -> usize {
+        usize::from(self.mtu).saturating_sub(if v4 { 40 } else { 60 })
+    }
+
     /// Our address of the family of `to`.
     pub(super) fn address(&self, to: IpAddr) -> Option<IpAddr> {
         let mut ours = self.addresses.iter();
@@ -164,7 +169,7 @@ impl Draft {
     fn finish(self) -> Result<Conf> {
         ensure!(
             self.peers == 1,
-            "it has {} [Peer] sections, and an exit is one",
+            "it has {} [Peer] sections, and an exit goes to one server: give each its own file and exit",
             self.peers
         );
         ensure!(!self.addresses.is_empty(), "Address is missing");

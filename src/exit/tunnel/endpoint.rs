@@ -1,16 +1,18 @@
 //! What ends connections inside a tunnel: a thread with a TCP of its own, between the flows' pipes and the device.
 
 mod inbound;
+mod ports;
 
 use super::conf::Conf;
 use super::flow::Stream;
 use super::frame::Datagrams;
 use super::mapping::{BUFFER, Left, Mapping};
+use super::paths::Paths;
 use super::stream::Pipe;
 use super::{Shared, Signal};
 use crate::link::Rings;
+use crate::packet::build;
 use crate::packet::fragment::{self, Reassembler};
-use crate::packet::{build, offload};
 use crate::run::Clock;
 use crate::stack::{Outbox, Shape, Terminator};
 use crate::time::Time;
@@ -30,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 const WAKE: Token = Token(0);
-/// Packets of the device before everything else gets its turn.
+/// Packets of the device before all else has its turn.
 const PACKETS_A_TURN: usize = 256;
 /// Times that a connection's rings are filled and emptied before the others get their turn.
 const ROUNDS: usize = 8;
@@ -38,8 +40,6 @@ const ROUNDS: usize = 8;
 const RING: usize = 1 << 20;
 const MEMORY: usize = 128 << 20;
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// Ports that connections and mappings get (RFC 6335, section 6).
-const PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 /// The identifier of probes; never a mapping's.
 const PROBE: u16 = 7;
 
@@ -67,12 +67,15 @@ pub(super) struct Endpoint {
     terminator: Terminator,
     outbox: Outbox,
     streams: HashMap<usize, Stream>,
+    /// Bytes of all of them that are not acknowledged.
+    under_way: usize,
     /// Whose segments are whose: by the other end and our port.
     by_remote: HashMap<(SocketAddr, u16), usize>,
     mappings: HashMap<usize, Mapping>,
     /// Whose answers are whose: by protocol and our port or identifier.
     by_port: HashMap<(bool, u16), usize>,
     fragments: Reassembler,
+    paths: Paths,
     timers: BinaryHeap<Reverse<(Time, usize)>>,
     /// Connections to be looked at: something happened to them, or they have more to do than there was time or room for.
     again: VecDeque<usize>,
@@ -118,15 +121,17 @@ impl Endpoint {
             terminator: Terminator::new(shape, rings, seed, clock.now()),
             outbox: Outbox::new(),
             streams: HashMap::new(),
+            under_way: 0,
             by_remote: HashMap::new(),
             mappings: HashMap::new(),
             by_port: HashMap::new(),
             fragments: Reassembler::new(limits),
+            paths: Paths::default(),
             timers: BinaryHeap::new(),
             again: VecDeque::new(),
             last: WAKE.0,
             // Where it begins is nobody's business.
-            port: *PORTS.start() + (seed % 16_384) as u16,
+            port: *ports::PORTS.start() + (seed % 16_384) as u16,
             buffer: vec![0; BUFFER],
         };
         Ok((endpoint, orders, signal))
@@ -189,7 +194,7 @@ impl Endpoint {
             return;
         };
         let by_remote = &self.by_remote;
-        let Some(port) = next_port(&mut self.port, |port| by_remote.contains_key(&(to, port)))
+        let Some(port) = ports::next(&mut self.port, |port| by_remote.contains_key(&(to, port)))
         else {
             return;
         };
@@ -206,7 +211,7 @@ impl Endpoint {
 
     fn map(&mut self, way: Datagrams, udp: bool) {
         let by_port = &self.by_port;
-        let Some(port) = next_port(&mut self.port, |port| by_port.contains_key(&(udp, port)))
+        let Some(port) = ports::next(&mut self.port, |port| by_port.contains_key(&(udp, port)))
         else {
             return;
         };
@@ -271,13 +276,22 @@ impl Endpoint {
             return;
         };
         stream.waits = false;
+        let mss = self.conf.mss(stream.key.0.is_ipv4());
+        if stream.overdue(mss).is_some_and(|at| at <= now) {
+            stream.recovery.is_silent();
+            inbound::repeat(stream, &mut self.terminator, &mut self.outbox, now);
+        }
+        let ports = (stream.key.1, stream.key.0.port());
         let mut left = ROUNDS;
         loop {
-            let moved = stream.exchange(now);
+            let moved = stream.exchange(now, &mut self.under_way);
             let more = self
                 .terminator
                 .emit(&mut stream.connection, &mut self.outbox, now);
-            drain(&mut self.outbox, &self.leaving);
+            let recovery = &mut stream.recovery;
+            self.paths.drain(&mut self.outbox, &self.leaving, |packet| {
+                recovery.leaves(packet, ports, now);
+            });
             left -= 1;
             if !more && !moved {
                 break;
@@ -292,7 +306,8 @@ impl Endpoint {
             self.end(id);
             return;
         }
-        if let Some(at) = self.terminator.deadline(&stream.connection, now)
+        let due = self.terminator.deadline(&stream.connection, now);
+        if let Some(at) = due.into_iter().chain(stream.overdue(mss)).min()
             && stream.timer.is_none_or(|timer| at < timer)
         {
             stream.timer = Some(at);
@@ -303,6 +318,7 @@ impl Endpoint {
     fn end(&mut self, id: usize) {
         if let Some(stream) = self.streams.remove(&id) {
             self.by_remote.remove(&stream.key);
+            self.under_way = self.under_way.saturating_sub(stream.counted);
             self.terminator.recycle(stream.end());
         }
     }
@@ -368,32 +384,6 @@ impl Endpoint {
     }
 
     fn flush(&mut self) {
-        drain(&mut self.outbox, &self.leaving);
+        self.paths.drain(&mut self.outbox, &self.leaving, |_| {});
     }
-}
-
-/// Hands packets to the device as long as it takes them.
-fn drain(outbox: &mut Outbox, leaving: &mpsc::Sender<BytesMut>) {
-    while let Ok(place) = leaving.try_reserve() {
-        let Some(packet) = outbox.take() else {
-            return;
-        };
-        place.send(BytesMut::from(
-            packet.get(offload::LEN..).unwrap_or_default(),
-        ));
-    }
-}
-
-/// The next port that nobody has.
-fn next_port(last: &mut u16, taken: impl Fn(u16) -> bool) -> Option<u16> {
-    for _ in PORTS {
-        *last = match *last {
-            port if PORTS.contains(&port) && port < *PORTS.end() => port + 1,
-            _ => *PORTS.start(),
-        };
-        if !taken(*last) {
-            return Some(*last);
-        }
-    }
-    None
 }

@@ -6,12 +6,18 @@
 use crate::time::Time;
 use std::time::Duration;
 
-/// At least so many bytes, so that the estimate can grow, and acknowledgements may come in batches.
-const LEAST: usize = 16 << 10;
+/// At least so many bytes of one connection, so that its estimate can grow, and acknowledgements may come in batches, …
+const LEAST: usize = 8 << 10;
+/// … and of all connections of a tunnel together: as much as a server's socket takes at once where nobody set it up for
+/// more (`net.core.rmem_default` of Linux). Processors that take turns answer in batches, however short the way is.
+pub(super) const SHARED: usize = 64 << 10;
 /// Rounds of which the best rate counts.
 const ROUNDS: usize = 10;
 /// The shortest round trip counts for so long, and at most twice that.
 const MEMORY: Duration = Duration::from_secs(10);
+
+/// A round trip before any was seen.
+const FIRST: Duration = Duration::from_millis(250);
 
 /// What is known of a connection's way.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +35,8 @@ pub(super) struct Flight {
     /// The shortest round trip of this period and of the last, and when this one began.
     shortest: [Option<Duration>; 2],
     since: Time,
+    /// The last ones, smoothed (RFC 6298, section 2).
+    smoothed: Duration,
 }
 
 impl Flight {
@@ -43,12 +51,19 @@ impl Flight {
             at: 0,
             shortest: [None; 2],
             since: now,
+            smoothed: FIRST,
         }
     }
 
-    /// How many more bytes may be sent while `waiting` are not acknowledged.
-    pub(super) fn room(&mut self, waiting: usize) -> usize {
-        let room = self.most().saturating_sub(waiting);
+    /// How long a round trip takes now.
+    pub(super) fn round(&self) -> Duration {
+        self.smoothed
+    }
+
+    /// How many more bytes may be sent while `waiting` are not acknowledged, and `spare` are left of what all connections
+    /// share.
+    pub(super) fn room(&mut self, waiting: usize, spare: usize) -> usize {
+        let room = self.most().saturating_sub(waiting).max(spare);
         self.full |= room == 0;
         room
     }
@@ -72,6 +87,10 @@ impl Flight {
         self.round = None;
         debug_assert!(end >= before, "a round ends behind its beginning");
         let took = now.since(began).max(Duration::from_micros(1));
+        self.smoothed = match self.smoothed {
+            FIRST => took,
+            smoothed => (smoothed * 7 + took) / 8,
+        };
         let bytes = self.acknowledged.saturating_sub(before);
         let rate = u128::from(bytes) * 1_000_000_000 / took.as_nanos();
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
@@ -119,7 +138,7 @@ mod tests {
                 arrived += bytes;
             }
             flight.waiting(waiting, at(now));
-            let room = flight.room(waiting);
+            let room = flight.room(waiting, 0);
             if room > 0 {
                 flight.sent(room, at(now));
                 waiting += room;

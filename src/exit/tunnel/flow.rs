@@ -1,6 +1,7 @@
 //! A connection inside a tunnel, and the bytes between its rings and the pipe of its flow.
 
-use super::flight::Flight;
+use super::flight::{self, Flight};
+use super::recovery::Recovery;
 use super::stream::Pipe;
 use super::stretch::Acknowledged;
 use crate::packet::build::Unreachable;
@@ -14,7 +15,10 @@ pub(super) struct Stream {
     pub(super) pipe: Pipe,
     pub(super) connection: Connection,
     pub(super) acknowledged: Acknowledged,
+    pub(super) recovery: Recovery,
     flight: Flight,
+    /// Bytes that were not acknowledged when they were last counted.
+    pub(super) counted: usize,
     /// The other end, and our port.
     pub(super) key: (SocketAddr, u16),
     pub(super) readable: bool,
@@ -43,7 +47,9 @@ impl Stream {
             pipe,
             connection,
             acknowledged: Acknowledged::default(),
+            recovery: Recovery::new(now),
             flight: Flight::new(now),
+            counted: 0,
             key,
             readable: true,
             writable: true,
@@ -84,8 +90,9 @@ impl Stream {
         hopeless
     }
 
-    /// Moves bytes between pipe and rings; true if any.
-    pub(super) fn exchange(&mut self, now: Time) -> bool {
+    /// Moves bytes between pipe and rings; true if any. `under_way` is how many bytes of all connections of the tunnel are
+    /// not acknowledged.
+    pub(super) fn exchange(&mut self, now: Time, under_way: &mut usize) -> bool {
         if self.connection.phase() == Phase::Opening {
             // Nothing is said before the connection stands: what can be read is the end.
             let heard = self.readable.then(|| self.pipe.read(&mut [0]));
@@ -105,7 +112,7 @@ impl Stream {
             (self.greeted, self.readable) = (true, true);
         }
         let mut moved = self.deliver();
-        moved |= self.collect(now);
+        moved |= self.collect(now, under_way);
         moved
     }
 
@@ -141,12 +148,13 @@ impl Stream {
     }
 
     /// From the flow to the other end; true if any.
-    fn collect(&mut self, now: Time) -> bool {
+    fn collect(&mut self, now: Time, under_way: &mut usize) -> bool {
         let mut moved = false;
-        let waiting = self.connection.unacknowledged();
-        self.flight.waiting(waiting, now);
+        self.count(under_way);
+        self.flight.waiting(self.counted, now);
         while self.readable && !self.ended {
-            let most = self.flight.room(self.connection.unacknowledged());
+            let spare = flight::SHARED.saturating_sub(*under_way);
+            let most = self.flight.room(self.counted, spare);
             if most == 0 {
                 break;
             }
@@ -169,6 +177,7 @@ impl Stream {
                 }
             });
             self.flight.sent(put, now);
+            self.count(under_way);
             if broken {
                 self.connection.abort();
                 return true;
@@ -184,6 +193,18 @@ impl Stream {
             moved = true;
         }
         moved
+    }
+
+    /// When it has waited in vain for too long for what is under way, of segments of `mss` bytes.
+    pub(super) fn overdue(&self, mss: usize) -> Option<Time> {
+        self.recovery.due(self.flight.round(), mss)
+    }
+
+    /// Brings the count of what is not acknowledged up to date, of this connection and of all.
+    fn count(&mut self, under_way: &mut usize) {
+        let waiting = self.connection.unacknowledged();
+        *under_way = under_way.saturating_sub(self.counted) + waiting;
+        self.counted = waiting;
     }
 
     /// Nothing is left to be done for it.

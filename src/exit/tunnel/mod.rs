@@ -9,6 +9,8 @@ mod flight;
 mod flow;
 mod frame;
 mod mapping;
+mod paths;
+mod recovery;
 mod server;
 mod stream;
 mod stretch;
@@ -111,7 +113,11 @@ impl Tunnel {
 
     /// Begins a connection to the permit's destination.
     pub(super) fn connect(&self, permit: &Permit) -> Result<Pipe, Failure> {
-        let to = permit.destination();
+        self.open(permit.destination())
+    }
+
+    /// Begins a connection to a permit's destination, or to who tells the egress.
+    pub(super) fn open(&self, to: SocketAddr) -> Result<Pipe, Failure> {
         self.reaches(to)?;
         let (ours, theirs) = Pipe::pair().map_err(|error| exit_failure(&error))?;
         self.order(Order::Connect(theirs, to));

@@ -6,7 +6,7 @@ use crate::packet::checksum::{self, Sum};
 use crate::packet::{Parsed, Tcp, Transport};
 
 /// Headers of a segment, at most: those of IP, with some extensions, and of TCP.
-const HEADERS: usize = 160;
+pub(super) const HEADERS: usize = 160;
 /// Segments that are told of one acknowledgement.
 const SEGMENTS: usize = 64;
 
@@ -61,7 +61,12 @@ impl Acknowledged {
 }
 
 /// Makes the headers of a segment an acknowledgement alone.
-fn acknowledgement(piece: &mut [u8], parsed: &Parsed, header: &Tcp, ack: u32) -> Option<Parsed> {
+pub(super) fn acknowledgement(
+    piece: &mut [u8],
+    parsed: &Parsed,
+    header: &Tcp,
+    ack: u32,
+) -> Option<Parsed> {
     let len = piece.len();
     let (at, said) = match parsed.src.is_ipv4() {
         true => (2, len),

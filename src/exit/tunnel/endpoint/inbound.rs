@@ -5,8 +5,10 @@ use crate::exit::Problem;
 use crate::exit::tunnel::complaint::Complaint;
 use crate::exit::tunnel::flow::Stream;
 use crate::exit::tunnel::frame::Header;
+use crate::packet::build::Unreachable;
 use crate::packet::protocol;
 use crate::packet::{Checksum, Parsed, Transport};
+use crate::stack::{Outbox, Terminator};
 use crate::time::Time;
 use std::net::{IpAddr, SocketAddr};
 
@@ -66,16 +68,17 @@ impl Endpoint {
             connection,
             acknowledged,
             ..
-        } = stream;
-        // IP and TCP headers.
-        let headers = if parsed.src.is_ipv4() { 40 } else { 60 };
-        let mss = usize::from(self.conf.mtu).saturating_sub(headers);
+        } = &mut *stream;
+        let mss = self.conf.mss(parsed.src.is_ipv4());
         let waiting = connection.unacknowledged();
         let (terminator, outbox) = (&mut self.terminator, &mut self.outbox);
         acknowledged.pieces(bytes, parsed, (mss, waiting), |piece, parsed| {
             terminator.segment(connection, piece, parsed, outbox, now);
         });
         terminator.segment(connection, bytes, parsed, outbox, now);
+        if stream.recovery.heard(bytes, parsed, now) {
+            repeat(stream, terminator, outbox, now);
+        }
     }
 
     /// Has whoever sent a packet know what became of it. A connection that stands outlives such news (RFC 1122, section
@@ -83,10 +86,14 @@ impl Endpoint {
     fn complain(&mut self, about: &Complaint, by: IpAddr) {
         let port = about.from.port();
         if about.protocol == protocol::TCP {
-            if let Some(id) = self.by_remote.get(&(about.to, port)).copied()
-                && let Some(stream) = self.streams.get_mut(&id)
-                && stream.give_up(about.why)
-            {
+            let id = self.by_remote.get(&(about.to, port)).copied();
+            let Some((id, stream)) = id.and_then(|id| Some((id, self.streams.get_mut(&id)?)))
+            else {
+                return;
+            };
+            if let Unreachable::TooBig(mtu) = about.why {
+                self.paths.learn(about.to.ip(), mtu);
+            } else if stream.give_up(about.why) {
                 self.later(id);
             }
             return;
@@ -114,4 +121,19 @@ impl Endpoint {
             let _ = mapping.way.put(&header, payload);
         }
     }
+}
+
+/// Has the terminator send what is missing first once more.
+pub(super) fn repeat(
+    stream: &mut Stream,
+    terminator: &mut Terminator,
+    outbox: &mut Outbox,
+    now: Time,
+) {
+    let Stream {
+        recovery,
+        connection,
+        ..
+    } = stream;
+    recovery.tell(|bytes, parsed| terminator.segment(connection, bytes, parsed, outbox, now));
 }

@@ -19,6 +19,8 @@ const BLOCK: usize = 1 << 20;
 const BLOCKS: usize = 32;
 /// Milliseconds after which the kernel hands over a block that is not full.
 const RETIRE: u32 = 2;
+/// More bytes than any packet has.
+const WHOLE: u32 = 1 << 18;
 /// Milliseconds without a packet after which the observer takes it that none is left.
 const QUIET: u8 = 50;
 
@@ -81,7 +83,29 @@ impl Observer {
         link: &str,
         judge: impl FnMut(&Frame) -> bool + Send + 'static,
     ) -> Result<Self> {
-        let ring = host.run(|| Ring::on(link))?;
+        Self::looking((host, link), WHOLE, judge)
+    }
+
+    /// The same with no more than the first `bytes` of each packet: so that many more of them find room until there is
+    /// time to look at them.
+    ///
+    /// # Errors
+    /// As [`Observer::on`].
+    pub fn of_headers(
+        host: &Host,
+        link: &str,
+        bytes: u32,
+        judge: impl FnMut(&Frame) -> bool + Send + 'static,
+    ) -> Result<Self> {
+        Self::looking((host, link), bytes, judge)
+    }
+
+    fn looking(
+        (host, link): (&Host, &str),
+        bytes: u32,
+        judge: impl FnMut(&Frame) -> bool + Send + 'static,
+    ) -> Result<Self> {
+        let ring = host.run(|| Ring::on(link, bytes))?;
         let shared = Arc::new(Shared::default());
         let thread = thread::Builder::new()
             .name(format!("observer of {link}"))
@@ -128,7 +152,7 @@ struct Ring {
 }
 
 impl Ring {
-    fn on(link: &str) -> Result<Self> {
+    fn on(link: &str, bytes: u32) -> Result<Self> {
         let index = Netlink::open()?.index(link)?;
         let socket = socket(
             AddressFamily::Packet,
@@ -153,6 +177,11 @@ impl Ring {
             .len(BLOCK * BLOCKS)
             .map_raw(socket.as_raw_fd())
             .context("cannot map the packet ring")?;
+        // A program of one instruction: take so many bytes (`BPF_RET | BPF_K`).
+        let take = socket2::SockFilter::new(0x06, 0, 0, bytes);
+        socket2::SockRef::from(&socket)
+            .attach_filter(&[take])
+            .context("cannot shorten packets")?;
         // Only now do packets come: bound to no protocol, the socket is deaf.
         bind(&socket, index)?;
         Ok(Self { socket, map })
