@@ -183,6 +183,7 @@ mod tests {
 
     use super::*;
     use crate::packet::Checksum;
+    use crate::packet::checksum::{self, Sum};
 
     const PORTS: (u16, u16) = (0xc000, 9);
     const ROUND: Duration = Duration::from_millis(20);
@@ -196,6 +197,8 @@ mod tests {
         let len = u16::try_from(40 + payload).unwrap().to_be_bytes();
         let mut bytes = vec![0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, 6, 0, 0];
         bytes.extend([198, 51, 100, 1, 10, 9, 0, 2]);
+        let sum = Sum::of(&bytes).finish();
+        checksum::put(&mut bytes, 10, sum);
         let (ports, field) = match ours {
             true => ([0xc0, 0, 0, 9], 4),
             false => ([0, 9, 0xc0, 0], 8),
