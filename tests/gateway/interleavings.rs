@@ -280,6 +280,23 @@ fn leaving(world: &mut World, packet: Vec<u8>) -> Vec<Vec<u8>> {
     left
 }
 
+/// What was answered here and given up does not go on as if the gate had not been there from its beginning.
+#[test]
+fn the_end_of_a_hello_whose_beginning_was_not_read_does_not_leave() {
+    let reloaded = [Step::Reload(false), Step::Piece(1), Step::Reload(true)];
+    for before in [&[][..], &[Step::Piece(18)], &reloaded] {
+        let mut run = Run::new("www.bad.example", true);
+        for step in [Step::Syn, Step::Wait(2000), Step::Answer(true)] {
+            run.take(&step);
+        }
+        for step in before {
+            run.take(step);
+        }
+        run.take(&Step::Piece(90));
+        assert_eq!((run.sent, run.reach), (run.hello.len(), 0));
+    }
+}
+
 proptest! {
     #[test]
     fn no_byte_leaves_before_its_verdict_or_against_it(
