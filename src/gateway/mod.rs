@@ -630,7 +630,7 @@ impl Gateway {
         let passes = !waits && self.passes(key, permit, judged.active);
         if let Transport::Tcp(tcp) = parsed.transport
             && tcp.flags & (Tcp::SYN | Tcp::ACK | Tcp::FIN) != Tcp::SYN
-            && !(passes && !self.snapshot.policy.asks_for_names())
+            && (!passes || self.snapshot.policy.asks_for_names())
         {
             // Its connection ended here, was never ours, or has an opening that nobody has read: it may have shown a
             // name that is blocked, and its end may be what comes now. The client connects anew.
