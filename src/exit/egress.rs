@@ -180,7 +180,8 @@ fn host(egress: &Egress) -> String {
     bare.unwrap_or(shown)
 }
 
-/// The body of an answer, and whether all of it is there as far as its length is told.
+/// The body of an answer, if all of it is there as far as its length is told, and whether it is told: the beginning of an
+/// address is another address.
 fn body(heard: &[u8]) -> Option<(&[u8], bool)> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
@@ -203,11 +204,12 @@ fn body(heard: &[u8]) -> Option<(&[u8], bool)> {
         .trim()
         .parse()
         .ok()?;
-    Some((body.get(..length).unwrap_or(body), body.len() >= length))
+    Some((body.get(..length)?, true))
 }
 
+/// Nothing more is to be waited for. Without a length the end of the connection tells the end.
 fn is_whole(heard: &[u8]) -> bool {
-    body(heard).is_some_and(|(_, whole)| whole)
+    body(heard).is_some_and(|(_, told)| told)
 }
 
 /// The address that an answer tells: all of its text, the `ip` (or `query`, `origin`) of a JSON object, or what stands
@@ -277,6 +279,7 @@ mod tests {
             "HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n5.9.0.1",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5.9.0.1",
             "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n5.9.0.1",
+            "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n5.9.0.1",
         ] {
             assert_eq!(address(answer.as_bytes()), None, "{answer}");
         }

@@ -128,10 +128,7 @@ impl Gate {
             .into_iter()
             .map(|(index, mut shard)| {
                 shard.siblings.clone_from(&gate.handle.0);
-                thread(format!("shard {index}"), move || {
-                    schedule::between_others();
-                    shard.run()
-                })
+                carrier(index, shard)
             })
             .collect::<Result<_>>()?;
         Ok(gate)
@@ -245,6 +242,14 @@ impl Handle {
             shard.send(control());
         }
     }
+}
+
+/// A thread that carries the packets of one shard.
+fn carrier(index: usize, shard: Shard) -> Result<JoinHandle<Result<()>>> {
+    thread(format!("shard {index}"), move || {
+        schedule::between_others();
+        shard.run()
+    })
 }
 
 fn thread<T: Send + 'static>(

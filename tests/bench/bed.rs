@@ -1,7 +1,8 @@
 //! What the measurements in a lab share: programs of this build, and a gate on a host.
 
 use anyhow::{Context, Result, bail, ensure};
-use cordon::kernel::namespace::lab::Host;
+use cordon::kernel::namespace::lab::{Host, Lab};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +18,17 @@ pub(crate) fn cordon() -> Result<PathBuf> {
     let path = directory.join("cordon");
     ensure!(path.exists(), "{} is not built", path.display());
     Ok(path)
+}
+
+/// The lab that this process runs in. Outside of one, the process runs itself again in a new one, and ends as that does.
+pub(crate) fn lab() -> Result<Lab> {
+    if let Some(lab) = Lab::here() {
+        return Ok(lab);
+    }
+    let own = env::current_exe()?;
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let code = Lab::run(&cordon()?, own.as_os_str(), &arguments)?;
+    std::process::exit(code.into());
 }
 
 /// A process that ends with this value.

@@ -24,13 +24,12 @@ mod bed;
 mod measure;
 
 use anyhow::{Context, Result, bail, ensure};
-use bed::{Running, cordon, gate};
+use bed::{Running, gate};
 use cordon::kernel::namespace::lab::{Host, Lab};
 use cordon::kernel::netlink::Netlink;
 use measure::{Value, built, measure, median, start};
 use nix::mount::{MsFlags, mount};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -61,12 +60,7 @@ struct Options {
 type Results = BTreeMap<(String, String), Vec<Value>>;
 
 fn main() -> Result<()> {
-    let Some(lab) = Lab::here() else {
-        let own = env::current_exe()?;
-        let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-        let code = Lab::run(&cordon()?, own.as_os_str(), &arguments)?;
-        std::process::exit(code.into());
-    };
+    let lab = bed::lab()?;
     let options = Options::read(env::args().skip(1))?;
     let net = Net::new(&lab)?;
     let mut results = Results::new();

@@ -27,7 +27,6 @@ use bed::{Running, gate, proc_of};
 use cordon::kernel::namespace::lab::{Host, Lab};
 use measure::{Value, built, measure, median, start};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -52,12 +51,7 @@ struct Options {
 type Results = BTreeMap<(String, String), Vec<Value>>;
 
 fn main() -> Result<()> {
-    let Some(lab) = Lab::here() else {
-        let own = env::current_exe()?;
-        let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-        let code = Lab::run(&bed::cordon()?, own.as_os_str(), &arguments)?;
-        std::process::exit(code.into());
-    };
+    let lab = bed::lab()?;
     let options = Options::read(env::args().skip(1))?;
     let net = Net::new(&lab)?;
     let mut results = Results::new();

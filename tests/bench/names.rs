@@ -31,7 +31,6 @@ use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
@@ -58,12 +57,7 @@ struct Options {
 }
 
 fn main() -> Result<()> {
-    let Some(lab) = Lab::here() else {
-        let own = env::current_exe()?;
-        let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-        let code = Lab::run(&bed::cordon()?, own.as_os_str(), &arguments)?;
-        std::process::exit(code.into());
-    };
+    let lab = bed::lab()?;
     let options = Options::read(env::args().skip(1))?;
     let net = Net::new(&lab, &options)?;
     for test in &options.tests {
