@@ -27,6 +27,7 @@ pub(in crate::sanitize) struct Cursor(StateID);
 pub(in crate::sanitize) struct Scanner {
     nfa: NFA,
     start: StateID,
+    shallow: States,
     gate: Gate,
     forms: Vec<Form>,
     labels: Vec<(String, Class)>,
@@ -42,6 +43,11 @@ struct Gate {
     short: Bits,
     eight: Bits,
 }
+
+/// States by number: those that at most the last `SHORTEST - 1` bytes lead to. Nearly every byte begins some form, so a
+/// search hardly ever comes back to the start by itself; from these it goes back to the gate.
+#[derive(Debug, Default)]
+struct States(Vec<u64>);
 
 /// A set of hashes.
 #[derive(Debug)]
@@ -89,6 +95,7 @@ impl Scanner {
             .map_err(|_| too_large())?;
         let start = nfa.start_state(Anchored::No).map_err(|_| too_large())?;
         Ok(Some(Self {
+            shallow: States::shallow(&nfa, start, &patterns),
             nfa,
             start,
             gate: Gate::new(&patterns),
@@ -116,16 +123,22 @@ impl Scanner {
         let bytes = payload.bytes();
         let first = found.len();
         let mut state = cursor.0;
-        let mut at = 0;
-        loop {
-            if state == self.start {
-                at = self.gate.skip(bytes, at);
-            }
-            let Some(&byte) = bytes.get(at) else { break };
+        // Where the bytes begin that led to `state` from where it was last known.
+        let (mut from, mut at) = (0, 0);
+        if state == self.start {
+            at = self.gate.skip(bytes, at);
+            from = at;
+        }
+        while let Some(&byte) = bytes.get(at) {
             state = self.nfa.next_state(Anchored::No, state, byte);
             at += 1;
             if self.nfa.is_special(state) && self.nfa.is_match(state) {
                 self.report(state, at, payload, found, first);
+            }
+            // What goes on here began in the last bytes, after `from`: the gate sees it whole.
+            if at - from >= SHORTEST && self.shallow.contains(state) {
+                at = self.gate.skip(bytes, at - (SHORTEST - 1));
+                (state, from) = (self.start, at);
             }
         }
         cursor.0 = state;
@@ -196,6 +209,38 @@ impl<'a> Payload<'a> {
     fn bytes(self) -> &'a [u8] {
         let (Self::Datagram(bytes) | Self::Chunk(bytes)) = self;
         bytes
+    }
+}
+
+impl States {
+    fn shallow(nfa: &NFA, start: StateID, patterns: &[Vec<u8>]) -> Self {
+        let mut shallow = Self::default();
+        shallow.insert(start);
+        for pattern in patterns {
+            let mut state = start;
+            for &byte in pattern.iter().take(SHORTEST - 1) {
+                state = nfa.next_state(Anchored::No, state, byte);
+                shallow.insert(state);
+            }
+        }
+        shallow
+    }
+
+    fn insert(&mut self, state: StateID) {
+        let index = state.as_usize();
+        if self.0.len() <= index / 64 {
+            self.0.resize(index / 64 + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    fn contains(&self, state: StateID) -> bool {
+        let index = state.as_usize();
+        self.0
+            .get(index / 64)
+            .is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 }
 
@@ -294,6 +339,8 @@ mod tests {
     use super::super::Kind;
     use super::*;
     use crate::sanitize::class::Certainty;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn scanner(values: &[(&str, &str)]) -> Scanner {
         let secrets: Vec<Secret> = values
@@ -379,6 +426,54 @@ mod tests {
             scanner.scan(&mut cursor, Payload::Chunk(tail), &mut found);
             assert_eq!(found.len(), 1, "split at {split}");
         }
+    }
+
+    proptest! {
+        /// Passing over bytes is worth nothing if something is passed over.
+        #[test]
+        fn no_form_is_passed_over(
+            pieces in vec((0..FORMS, 0_usize..40), 1..12),
+            cuts in vec(0_usize..200, 0..4),
+        ) {
+            let (scanner, forms) = alike();
+            let text: Vec<u8> = pieces
+                .iter()
+                .flat_map(|(form, length)| forms[form % forms.len()].iter().take(*length).copied())
+                .collect();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let (mut cursor, mut every) = (scanner.begin(), scanner.start);
+            for chunk in cuts.windows(2).map(|ends| &text[ends[0]..ends[1]]) {
+                let (mut found, mut expected) = (Vec::new(), Vec::new());
+                scanner.scan(&mut cursor, Payload::Chunk(chunk), &mut found);
+                for (at, &byte) in chunk.iter().enumerate() {
+                    every = scanner.nfa.next_state(Anchored::No, every, byte);
+                    if scanner.nfa.is_match(every) {
+                        scanner.report(every, at + 1, Payload::Chunk(chunk), &mut expected, 0);
+                    }
+                }
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+
+    const FORMS: usize = 1_000;
+
+    /// A search for values whose forms begin and end alike, and the forms.
+    fn alike() -> (Scanner, Vec<Vec<u8>>) {
+        let mut family = Family::default();
+        let secrets: Vec<Secret> = ["abababac", "babaab", "abac", "1212121", "aab@bab.ab"]
+            .iter()
+            .map(|value| Secret::new(value, value, Kind::Guess).unwrap())
+            .collect();
+        for (index, secret) in (0..).zip(&secrets) {
+            family.add(index, secret);
+        }
+        (
+            Scanner::new(&secrets).unwrap().unwrap(),
+            family.into_parts().0,
+        )
     }
 
     #[test]
