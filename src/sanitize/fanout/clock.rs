@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 const SLACK: u64 = 3600;
 /// Seconds from the NTP era (1900) to the Unix epoch (RFC 5905, section 6).
 const NTP_ERA: u64 = 2_208_988_800;
+/// Fewest digits of a time in seconds: those since 2001 have ten.
+const DIGITS: usize = 10;
 /// A second, in seconds, milli-, micro- and nanoseconds.
 const UNITS: [u64; 4] = [1, 1_000, 1_000_000, 1_000_000_000];
 
@@ -31,15 +33,20 @@ pub(super) fn mark(bytes: &[u8], now: Time, marks: &mut [bool]) {
     }
     let units = UNITS.map(|unit| around(seconds, unit));
     let is_now = |value: u64| units.iter().any(|unit| unit.contains(&value));
+    // Most values are far off: the highest byte is that of nanoseconds, or nothing for the longer units.
+    let [.., nanoseconds] = &units;
+    let (low, high) = (nanoseconds.start() >> 56, nanoseconds.end() >> 56);
+    let may_be = |high_byte: u8| high_byte == 0 || (low..=high).contains(&u64::from(high_byte));
     for (at, window) in bytes.array_windows::<8>().enumerate() {
+        let [first, .., last] = *window;
         let be = u64::from_be_bytes(*window);
-        if is_now(be) || is_now(be.swap_bytes()) {
+        if may_be(first) && is_now(be) || may_be(last) && is_now(be.swap_bytes()) {
             set(marks, at, 8);
         }
     }
     let mut at = 0;
     for word in bytes.chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit()) {
-        if is_now(decimal(word)) {
+        if word.len() >= DIGITS && is_now(decimal(word)) {
             set(marks, at, word.len());
         }
         at += word.len();

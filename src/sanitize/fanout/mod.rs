@@ -11,6 +11,7 @@
 
 mod clock;
 mod recurrence;
+mod values;
 mod window;
 
 use super::class::{Certainty, Class};
@@ -30,7 +31,7 @@ pub const COMPARED: u32 = 3;
 /// Length of the runs that are compared.
 const SHINGLE: usize = 8;
 /// Fewest different bytes among the eight.
-const VARIETY: u32 = 5;
+const VARIETY: u8 = 5;
 /// Shared bytes from which on a value is acted on.
 const ACT: usize = 16;
 
@@ -54,7 +55,7 @@ const RECURRING: Leak = Leak::new(
 /// The leaks these detectors tell. A fan-out has one name; the class says what the value looks like.
 pub(super) const LEAKS: &[Leak] = &[IDENTIFIER, TOKEN, RECURRING];
 
-/// How much a [`Memory`] may hold. A value is one run of eight bytes and takes about 150 bytes.
+/// How much a [`Memory`] may hold. A value is one run of eight bytes of one datagram and takes 128 to 256 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Clients remembered at once; beyond that the one silent for longest is forgotten.
@@ -66,12 +67,12 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// About 20 MB at worst.
+    /// 16 MB at worst.
     fn default() -> Self {
         Self {
             clients: 256,
             values_per_client: 16_384,
-            values: 131_072,
+            values: 65_536,
         }
     }
 }
@@ -141,7 +142,8 @@ impl Memory {
         if parts.peek().is_none() {
             return;
         }
-        let Some(window) = self.window(context, remember) else {
+        let length = payload.len().min(DEPTH);
+        let Some(window) = self.window(context, remember.then_some(length)) else {
             return;
         };
         let (before, convicted) = (window.len(), window.convicted());
@@ -171,14 +173,15 @@ impl Memory {
         }
     }
 
-    /// The window of this client. A datagram beyond the first of its flow needs one only if values are convicted.
-    fn window(&mut self, context: &Context, remember: bool) -> Option<&mut Window> {
-        if !remember {
+    /// The window of this client, with room for a datagram of this length. One that is not remembered has no length, and
+    /// needs a window only if values are convicted.
+    fn window(&mut self, context: &Context, length: Option<usize>) -> Option<&mut Window> {
+        let Some(length) = length else {
             return self
                 .windows
                 .get_mut(&context.client)
                 .filter(|window| window.convicted() > 0);
-        }
+        };
         if self.bounds.clients == 0
             || self.bounds.values_per_client == 0
             || self.bounds.values < DEPTH
@@ -199,8 +202,11 @@ impl Memory {
         let window = self
             .windows
             .entry(context.client)
-            .or_insert_with(|| Window::new(most));
-        window.touch(context.now);
+            .or_insert_with(|| Window::new(most, context.now));
+        let (held, convicted) = (window.len(), window.convicted());
+        window.begin(context, length);
+        self.values = self.values + window.len() - held;
+        self.convicted = self.convicted + window.convicted() - convicted;
         Some(window)
     }
 
@@ -224,15 +230,21 @@ struct Marks<'a> {
     bytes: &'a [u8],
     /// By the offset at which eight bytes begin.
     sights: [Sight; DEPTH],
+    /// The same: how many of the eight differ.
+    variety: [u8; DEPTH],
     clocks: [bool; DEPTH],
+    is_shared: bool,
 }
 
 impl<'a> Marks<'a> {
     fn new(payload: &'a [u8]) -> Self {
+        let bytes = payload.get(..DEPTH).unwrap_or(payload);
         Self {
-            bytes: payload.get(..DEPTH).unwrap_or(payload),
+            bytes,
             sights: [Sight::Unshared; DEPTH],
+            variety: variety(bytes),
             clocks: [false; DEPTH],
+            is_shared: false,
         }
     }
 
@@ -243,29 +255,34 @@ impl<'a> Marks<'a> {
         part: Range<usize>,
         remember: bool,
     ) {
-        let end = part.end.min(self.bytes.len());
-        let bytes = self.bytes.get(..end).unwrap_or_default();
+        let bytes = self.bytes.get(..part.end).unwrap_or(self.bytes);
         let shingles = bytes.array_windows::<SHINGLE>();
         let clocks = self.clocks.array_windows::<SHINGLE>();
-        let places = self.sights.iter_mut().zip(shingles.zip(clocks));
-        for (sight, (shingle, clock)) in places.skip(part.start) {
-            if clock.contains(&true) || variety(*shingle) < VARIETY {
-                continue;
-            }
-            let value = u64::from_ne_bytes(*shingle);
+        let told = shingles.zip(clocks).zip(self.variety).skip(part.start);
+        let told = told.map(|((shingle, clock), variety)| {
+            let holds_clock = u64::from_ne_bytes(clock.map(u8::from)) != 0;
+            (!holds_clock && variety >= VARIETY).then_some(u64::from_ne_bytes(*shingle))
+        });
+        if remember {
+            window.fetch(told.clone().flatten());
+        }
+        let sights = self.sights.iter_mut().skip(part.start);
+        for (sight, value) in sights.zip(told) {
+            let Some(value) = value else { continue };
             *sight = if remember {
-                window.sight(value, context)
+                window.sight(value)
             } else {
                 window.recall(value, context.now)
             };
+            self.is_shared |= *sight != Sight::Unshared;
         }
     }
 
     fn tell(&self, window: &mut Window, context: &Context, found: &mut Vec<Finding>) {
-        let total: usize = self.runs().map(|run| run.len()).sum();
-        if total == 0 {
+        if !self.is_shared {
             return;
         }
+        let total: usize = self.runs().map(|run| run.len()).sum();
         let grave = self
             .sights
             .iter()
@@ -317,15 +334,29 @@ impl<'a> Marks<'a> {
     }
 }
 
-/// How many different bytes.
-fn variety(shingle: [u8; SHINGLE]) -> u32 {
-    let mut seen = [0_u64; 4];
-    for byte in shingle {
-        if let Some(word) = seen.get_mut(usize::from(byte >> 6)) {
-            *word |= 1 << (byte & 63);
+/// How many different bytes are among the eight from each offset on. A byte counts for those eights in which it is the
+/// first of its value.
+fn variety(bytes: &[u8]) -> [u8; DEPTH] {
+    // One more than the last place of each value.
+    let mut after = [0_usize; 256];
+    let mut counts = [0_u8; DEPTH];
+    for (at, byte) in bytes.iter().enumerate() {
+        let Some(known) = after.get_mut(usize::from(*byte)) else {
+            continue;
+        };
+        let first = (at + 1).saturating_sub(SHINGLE).max(*known);
+        *known = at + 1;
+        if let Some(count) = counts.get_mut(first) {
+            *count += 1;
         }
     }
-    seen.iter().map(|word| word.count_ones()).sum()
+    // Each byte counts up to its own place.
+    let mut running = 1_u8;
+    for count in counts.iter_mut().take(bytes.len()) {
+        running = (running + *count).saturating_sub(1);
+        *count = running;
+    }
+    counts
 }
 
 /// Whether text within the bytes reads as an account number or a room: six or more digits, or eight or more letters

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 /// Bytes of a datagram that are compared.
 const DEPTH: usize = 64;
-/// Openings remembered, of all clients.
-const MOST: usize = 512;
+/// Shelves, by port and length, so that an opening is compared with few others; and openings of each, of all clients.
+const SHELVES: usize = 64;
+const MOST: usize = 32;
 /// Openings of one client to one port.
 const MOST_ALIKE: usize = 4;
 /// Two flows of one moment may be one attempt; a value that is still there later stays with the device.
@@ -22,9 +23,12 @@ const SHORTEST: usize = 4;
 
 /// The openings of unknown flows.
 #[derive(Debug, Default)]
-pub(super) struct Openings(VecDeque<Opening>);
+pub(super) struct Openings(Vec<Shelf>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
+struct Shelf(VecDeque<Opening>);
+
+#[derive(Clone, Debug)]
 struct Opening {
     client: IpAddr,
     sport: u16,
@@ -38,6 +42,25 @@ impl Openings {
     /// Compares the first datagram of a flow with earlier ones to the same port, and remembers it. Returns the place of
     /// a value that stays with this client.
     pub(super) fn compare(
+        &mut self,
+        context: &Context,
+        payload: &[u8],
+        clocks: &[bool],
+        identifies: impl Fn(&[u8]) -> bool,
+    ) -> Option<Range<usize>> {
+        if self.0.is_empty() {
+            self.0 = vec![Shelf::default(); SHELVES];
+        }
+        let length = payload.len().min(DEPTH);
+        let shelf = (usize::from(context.remote.port()) ^ length) % SHELVES;
+        self.0
+            .get_mut(shelf)?
+            .compare(context, payload, clocks, identifies)
+    }
+}
+
+impl Shelf {
+    fn compare(
         &mut self,
         context: &Context,
         payload: &[u8],
@@ -236,7 +259,7 @@ mod tests {
                 ..context(1, 1, 0)
             };
             compare(&mut openings, &client, &ping(1, index));
-            assert!(openings.0.len() <= MOST);
+            assert!(openings.0.iter().all(|shelf| shelf.0.len() <= MOST));
         }
     }
 }

@@ -1,5 +1,8 @@
 use super::*;
 use crate::time::Time;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -159,6 +162,43 @@ fn constants_of_little_variety_and_clocks_are_not_told() {
         payload.extend(1_612_750_000_123_u64.to_le_bytes());
         payload.extend([0xff; 16]);
         assert_eq!(judge(&mut memory, &context(server, 0, 0), &payload), []);
+    }
+}
+
+proptest! {
+    #[test]
+    fn variety_counts_the_different_bytes_of_eight(bytes in vec(0..12_u8, 0..DEPTH)) {
+        let counts = variety(&bytes);
+        for (eight, count) in bytes.array_windows::<SHINGLE>().zip(counts) {
+            prop_assert_eq!(eight.iter().collect::<BTreeSet<_>>().len(), usize::from(count));
+        }
+    }
+
+    /// Among many others, and however long it goes on.
+    #[test]
+    fn three_servers_within_five_seconds_are_told_and_two_are_not(
+        sent in vec((0..40_u32, 0..4_u8, 0..900_u64), 1..200),
+    ) {
+        let (mut memory, mut now) = (Memory::default(), 0);
+        let mut seen: Vec<(u32, u8, u64)> = Vec::new();
+        for (value, server, wait) in sent {
+            now += wait;
+            let mut hash = u64::from(value + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+            // Eight bytes that read as nothing are never convicted.
+            hash.iter_mut().for_each(|byte| *byte |= 0x80);
+            if variety(&hash)[0] < VARIETY {
+                continue;
+            }
+            let lately = seen.iter().filter(|(other, _, at)| *other == value && now - at <= 5_000);
+            let others: BTreeSet<u8> = lately.map(|(_, server, _)| *server).collect();
+            seen.push((value, server, now));
+            let found = judge(&mut memory, &context(server, now, 0), &hash);
+            if !others.contains(&server) {
+                prop_assert_eq!(found.len(), usize::from(others.len() >= 2), "{} {:?}", value, others);
+            } else if others.len() < 3 {
+                prop_assert_eq!(found.len(), 0, "{} {:?}", value, others);
+            }
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What one client sent within the last seconds, and where to. Bounded; the oldest is forgotten first.
 
+use super::values::{Recent, START, Seen, Values};
 use crate::sanitize::Context;
 use crate::time::Time;
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,8 +11,6 @@ use std::time::Duration;
 const SPAN: Duration = Duration::from_secs(5);
 /// A convicted value is remembered this long after it was last seen.
 const SENTENCE: Duration = Duration::from_secs(600);
-/// Stale values dropped per new one at most, which keeps the work of one datagram bounded.
-const SWEEP: usize = 4;
 
 /// What is known of a value that is being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,96 +28,148 @@ pub(super) enum Sight {
 /// The values of one client.
 #[derive(Debug)]
 pub(super) struct Window {
-    slots: HashMap<u64, Slot, foldhash::fast::RandomState>,
-    /// Values in the order in which they came, for eviction.
-    order: VecDeque<u64>,
+    /// The last datagrams; the number of the next.
+    sendings: VecDeque<Sending>,
+    next: u32,
+    /// Values of all of them.
+    held: usize,
+    values: Values,
+    /// Values to act on, and when each was last seen.
+    convicted: HashMap<u64, Time, foldhash::fast::RandomState>,
+    /// When those were last looked through.
+    reviewed: Time,
     most: usize,
-    convicted: usize,
     last: Time,
 }
 
-#[derive(Debug)]
-struct Slot {
-    /// The last two servers, the later one first.
-    seen: [Option<Sighting>; 2],
-    touched: Time,
-    convicted: bool,
-}
-
+/// One datagram.
 #[derive(Clone, Copy, Debug)]
-struct Sighting {
+struct Sending {
     server: IpAddr,
     at: Time,
     blocked: bool,
+    values: usize,
 }
 
 impl Window {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, now: Time) -> Self {
         Self {
-            slots: HashMap::default(),
-            order: VecDeque::new(),
+            sendings: VecDeque::new(),
+            next: START,
+            held: 0,
+            values: Values::default(),
+            convicted: HashMap::default(),
+            reviewed: now,
             most,
-            convicted: 0,
-            last: Time::default(),
+            last: now,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.held
     }
 
     /// Values to act on.
     pub(super) fn convicted(&self) -> usize {
-        self.convicted
+        self.convicted.len()
     }
 
     pub(super) fn last(&self) -> Time {
         self.last
     }
 
-    pub(super) fn touch(&mut self, now: Time) {
+    /// A datagram begins; its values, so many at most, are then told to [`sight`](Self::sight).
+    pub(super) fn begin(&mut self, context: &Context, most: usize) {
+        let now = context.now;
         self.last = now;
+        let is_old = |sending: &Sending| now.since(sending.at) > SPAN;
+        while self.sendings.front().is_some_and(is_old) {
+            self.forget();
+        }
+        if now.since(self.reviewed) > SENTENCE {
+            self.review(now);
+        }
+        self.values.fit(self.held + most, self.recent());
+        self.next = self.next.wrapping_add(1);
+        self.sendings.push_back(Sending {
+            server: context.remote.ip().to_canonical(),
+            at: now,
+            blocked: context.blocked,
+            values: 0,
+        });
     }
 
-    /// Remembers that a value is sent, and says what is known of it.
-    pub(super) fn sight(&mut self, value: u64, context: &Context) -> Sight {
-        let sighting = Sighting {
-            server: context.remote.ip().to_canonical(),
-            at: context.now,
-            blocked: context.blocked,
-        };
-        if let Entry::Occupied(mut entry) = self.slots.entry(value) {
-            let slot = entry.get_mut();
-            if slot.convicted && context.now.since(slot.touched) > SENTENCE {
-                slot.convicted = false;
-                self.convicted -= 1;
-            }
-            slot.touched = context.now;
-            let sight = slot.see(sighting);
-            return if slot.convicted {
-                Sight::Convicted
-            } else {
-                sight
-            };
+    /// Remembers that the last datagram holds a value, and says what is known of it.
+    pub(super) fn sight(&mut self, value: u64) -> Sight {
+        while self.held >= self.most && self.sendings.len() > 1 {
+            self.forget();
         }
-        self.make_room(context.now);
-        self.order.push_back(value);
-        self.slots.insert(
-            value,
-            Slot {
-                seen: [Some(sighting), None],
-                touched: context.now,
-                convicted: false,
-            },
-        );
-        Sight::Unshared
+        let Some(new) = self.sendings.back().copied() else {
+            return Sight::Unshared;
+        };
+        let shared = if self.held < self.most {
+            self.share(value, &new)
+        } else {
+            Sight::Unshared
+        };
+        if self.recall(value, new.at) == Sight::Convicted {
+            Sight::Convicted
+        } else {
+            shared
+        }
+    }
+
+    /// Fetches what is known of values that are told next.
+    pub(super) fn fetch(&self, values: impl Iterator<Item = u64>) {
+        self.values.fetch(values);
+    }
+
+    fn share(&mut self, value: u64, new: &Sending) -> Sight {
+        let (recent, sendings) = (self.recent(), &self.sendings);
+        let number = self.next.wrapping_sub(1);
+        let Some(seen) = self.values.entry(value, number, recent) else {
+            return Sight::Unshared;
+        };
+        let Seen { latest, other } = *seen;
+        let (mut servers, mut blocked) = (1, u8::from(new.blocked));
+        let mut latest_other = None;
+        let earlier = [Some(latest), (other != latest).then_some(other)];
+        for number in earlier.into_iter().flatten() {
+            let back = recent.count.checked_sub(recent.age(number));
+            let old = back.and_then(|place| sendings.get(place as usize));
+            if let Some(old) = old
+                && old.server != new.server
+            {
+                servers += 1;
+                blocked += u8::from(old.blocked);
+                latest_other = latest_other.or(Some(number));
+            }
+        }
+        *seen = Seen {
+            latest: number,
+            other: latest_other.unwrap_or(number),
+        };
+        self.held += 1;
+        if let Some(sending) = self.sendings.back_mut() {
+            sending.values += 1;
+        }
+        if blocked >= 2 {
+            Sight::Blocked
+        } else if servers >= 3 {
+            Sight::Shared
+        } else {
+            Sight::Unshared
+        }
     }
 
     /// Whether a value is convicted; remembers nothing new.
     pub(super) fn recall(&mut self, value: u64, now: Time) -> Sight {
-        match self.slots.get_mut(&value) {
-            Some(slot) if slot.convicted && now.since(slot.touched) <= SENTENCE => {
-                slot.touched = now;
+        if self.convicted.is_empty() {
+            return Sight::Unshared;
+        }
+        match self.convicted.get_mut(&value) {
+            Some(seen) if now.since(*seen) <= SENTENCE => {
+                *seen = now;
                 Sight::Convicted
             }
             _ => Sight::Unshared,
@@ -128,83 +178,42 @@ impl Window {
 
     /// Remembers a value as one to act on.
     pub(super) fn convict(&mut self, value: u64, now: Time) {
-        if let Some(slot) = self.slots.get_mut(&value) {
-            slot.touched = now;
-            if !slot.convicted {
-                slot.convicted = true;
-                self.convicted += 1;
-            }
+        // They may take half of the room.
+        if self.convicted.len() >= (self.most / 2).max(1) && !self.convicted.contains_key(&value) {
+            self.review(now);
+            self.forget_half();
+        }
+        self.convicted.insert(value, now);
+    }
+
+    /// Forgets the convicted values that were not seen for long.
+    fn review(&mut self, now: Time) {
+        self.convicted
+            .retain(|_, seen| now.since(*seen) <= SENTENCE);
+        self.reviewed = now;
+    }
+
+    /// Forgets the half of the convicted values that was not seen for longest, so that it is not done for each new one.
+    fn forget_half(&mut self) {
+        let mut times: Vec<Time> = self.convicted.values().copied().collect();
+        let middle = times.len() / 2;
+        if middle < times.len() {
+            let (_, median, _) = times.select_nth_unstable(middle);
+            self.convicted.retain(|_, seen| *seen > *median);
         }
     }
 
-    /// Drops stale values from the front and, at the bound, the oldest.
-    fn make_room(&mut self, now: Time) {
-        for _ in 0..SWEEP {
-            let full = self.slots.len() >= self.most;
-            let Some(value) = self.order.pop_front() else {
-                return;
-            };
-            let Some(slot) = self.slots.get(&value) else {
-                continue;
-            };
-            let term = if slot.convicted { SENTENCE } else { SPAN };
-            let stale = now.since(slot.touched) > term;
-            // Convicted values may take half of the room; beyond that they go as any other.
-            let spared = slot.convicted && self.convicted <= self.most / 2;
-            if !stale && (!full || spared) {
-                self.order.push_back(value);
-                if !full {
-                    return;
-                }
-                continue;
-            }
-            self.drop_value(value);
-        }
-        while self.slots.len() >= self.most {
-            let Some(value) = self.order.pop_front() else {
-                return;
-            };
-            self.drop_value(value);
+    fn recent(&self) -> Recent {
+        Recent {
+            next: self.next,
+            count: self.sendings.len() as u32,
         }
     }
 
-    fn drop_value(&mut self, value: u64) {
-        if self.slots.remove(&value).is_some_and(|slot| slot.convicted) {
-            self.convicted -= 1;
-        }
-    }
-}
-
-impl Slot {
-    fn see(&mut self, new: Sighting) -> Sight {
-        for seen in &mut self.seen {
-            if seen.is_some_and(|seen| new.at.since(seen.at) > SPAN) {
-                *seen = None;
-            }
-        }
-        let others = self
-            .seen
-            .iter()
-            .flatten()
-            .filter(|seen| seen.server != new.server);
-        let (mut servers, mut blocked) = (1, u8::from(new.blocked));
-        for other in others {
-            servers += 1;
-            blocked += u8::from(other.blocked);
-        }
-        let latest_other = self
-            .seen
-            .iter()
-            .flatten()
-            .find(|seen| seen.server != new.server)
-            .copied();
-        self.seen = [Some(new), latest_other];
-        if blocked >= 2 {
-            Sight::Blocked
-        } else if servers >= 3 {
-            Sight::Shared
-        } else {
-            Sight::Unshared
+    /// Forgets the oldest datagram.
+    fn forget(&mut self) {
+        if let Some(sending) = self.sendings.pop_front() {
+            self.held -= sending.values;
         }
     }
 }
