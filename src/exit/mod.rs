@@ -31,7 +31,7 @@ pub use echo::Echo;
 pub use plan::Exits;
 pub use profile::{Profile, Profiles};
 pub use secret::{Credentials, Hidden};
-pub use service::{Finding, Prepared, Publish, Service};
+pub use service::{Finding, Prepared, Publish, Service, Standing, Standings};
 pub use stream::{Advance, Stream};
 pub use talk::Talk;
 pub use ways::{Carrier, Proxy, Watch, Ways};

@@ -16,7 +16,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// What is found.
 #[derive(Debug)]
@@ -60,7 +62,34 @@ pub struct Service {
 #[derive(Debug)]
 enum Order {
     Load(Exits, Arc<Snapshot>),
+    Tell(oneshot::Sender<Standings>),
     Stop,
+}
+
+/// How the exits of a policy stand.
+#[derive(Clone, Debug)]
+pub struct Standings {
+    /// The policy, with what else flows are judged by.
+    pub snapshot: Arc<Snapshot>,
+    /// Its exits, in their order.
+    pub exits: Vec<Standing>,
+}
+
+/// How an exit stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Whether it can be used.
+    pub state: ExitState,
+    /// For how long that has been so.
+    pub since: Duration,
+    /// What tells so, in a few words; `None`: nobody looks after it, or nobody has looked yet.
+    pub why: Option<String>,
+    /// Where the policy, or its tunnel's configuration, says that it is.
+    pub server: Option<Server>,
+    /// By which address others see it, if the policy asks for that and allows it.
+    pub egress: Option<IpAddr>,
+    /// Somebody looks after it.
+    pub kept: bool,
 }
 
 /// An exit and what is known of it.
@@ -78,8 +107,10 @@ struct Kept {
     kept: bool,
     /// Whether it is up was told before, …
     told: bool,
-    /// … and why.
+    /// … why, …
     why: String,
+    /// … and since when it is so.
+    since: Instant,
 }
 
 impl Prepared {
@@ -151,12 +182,21 @@ impl Prepared {
                         publish(Finding::Replaced(Arc::clone(&self.snapshot), ways));
                         (reports, keepers) = self.keep();
                     }
+                    // Who does not wait any more needs no answer.
+                    Some(Order::Tell(to)) => drop(to.send(self.standings())),
                 },
                 Some(report) = reports.recv() => {
                     self.take(report, &mut publish);
                     self.say_if_settled(&settle);
                 }
             }
+        }
+    }
+
+    fn standings(&self) -> Standings {
+        Standings {
+            snapshot: Arc::clone(&self.snapshot),
+            exits: self.exits.iter().map(Kept::standing).collect(),
         }
     }
 
@@ -210,6 +250,9 @@ impl Prepared {
         // What is wrong with one that is down may change: it answers again, but others see it elsewhere.
         let turned = turned || !kept.told || (!report.state.up && kept.why != report.why);
         let same = kept.state == report.state && kept.means.is_same(&report.means);
+        if kept.state.up != report.state.up || !kept.told {
+            kept.since = Instant::now();
+        }
         (kept.state, kept.means, kept.told) = (report.state, report.means, true);
         kept.egress = report.egress;
         kept.why.clone_from(&report.why);
@@ -231,6 +274,14 @@ impl Service {
     pub fn load(&self, plan: Exits, snapshot: Arc<Snapshot>) {
         // If it has ended, the gate is ending, too.
         let _ = self.orders.send(Order::Load(plan, snapshot));
+    }
+
+    /// How the exits stand; nothing comes if it has ended.
+    pub fn standings(&self) -> oneshot::Receiver<Standings> {
+        let (sender, receiver) = oneshot::channel();
+        // If it has ended, the receiver learns of it by the loss of the sender.
+        let _ = self.orders.send(Order::Tell(sender));
+        receiver
     }
 
     /// Waits until every exit has been looked at, but no longer than this.
@@ -296,6 +347,18 @@ impl Kept {
             kept: false,
             told: false,
             why: String::new(),
+            since: Instant::now(),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            state: self.state,
+            since: self.since.elapsed(),
+            why: Some(&self.why).filter(|why| !why.is_empty()).cloned(),
+            server: self.server.clone(),
+            egress: self.egress,
+            kept: self.kept,
         }
     }
 
@@ -310,6 +373,7 @@ impl Kept {
 
     /// Takes what a new plan says of the exit. One whose address is not known, or not allowed, is down.
     fn renew(&mut self, planned: &Planned, own: &Direct, snapshot: &Snapshot) {
+        let was_up = self.state.up;
         self.kept = self.server.is_some() || planned.egress.is_some();
         match &planned.kind {
             PlannedKind::Group => {}
@@ -353,6 +417,11 @@ impl Kept {
         self.egress = seen.filter(|seen| policy.forbids_exit_at(*seen, None, data).is_none());
         // Nobody has asked yet, or the answer is not allowed any more.
         self.state.up &= planned.egress.is_none() || self.egress.is_some();
+        if was_up && !self.state.up {
+            // What was said of it before is not why.
+            self.why.clear();
+            self.since = Instant::now();
+        }
     }
 }
 

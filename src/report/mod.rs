@@ -10,11 +10,14 @@ pub mod totals;
 
 mod events;
 mod summary;
+mod tally;
 
 pub use events::EventLog;
 pub use summary::{Row, RowKey, Summary};
+pub use tally::Tally;
 
 use crate::gateway::Event;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Takes events as they come, off the packet path.
 #[derive(Default)]
@@ -23,6 +26,8 @@ pub struct Reporter {
     pub log: Option<EventLog>,
     /// Everything, added up.
     pub summary: Summary,
+    /// Everything, counted, for whoever asks meanwhile.
+    pub tally: Arc<Mutex<Tally>>,
     /// Everything, told at once.
     pub live: Option<Live>,
     /// Everything, kept for a page.
@@ -39,6 +44,10 @@ impl Reporter {
     /// If the log cannot be written; the summary has taken it nevertheless.
     pub fn take(&mut self, event: &Event, lost: u64) -> std::io::Result<()> {
         self.summary.take(event, lost);
+        let tally = self.tally.lock();
+        tally
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(event, lost);
         if let Some(live) = &mut self.live {
             live(event);
         }

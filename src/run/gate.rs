@@ -3,12 +3,12 @@
 use super::Clock;
 use super::shard::{self, Control, Kernel, Shard};
 use crate::dns::Resolver;
-use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Ways};
-use crate::gateway::{Dns, Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot};
+use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Standings, Ways};
+use crate::gateway::{Dns, Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot, Survey};
 use crate::kernel::fastpath::Fastpath;
 use crate::kernel::schedule;
 use crate::link::{Offloads, Rings, Tun};
-use crate::report::Reporter;
+use crate::report::{Reporter, Tally};
 use crate::stack::Shape;
 use anyhow::{Context, Result, anyhow};
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Events under way to the reporter; more are counted as lost.
 const EVENTS: usize = 16_384;
@@ -55,6 +56,19 @@ pub struct Plan {
     pub kernel: Vec<String>,
 }
 
+/// How the packets of a gate go.
+#[derive(Clone, Debug, Default)]
+pub struct Fabric {
+    /// Threads, each with a queue of the link.
+    pub shards: usize,
+    /// What all queues of the link can do.
+    pub offloads: Offloads,
+    /// Flows may be left to the kernel.
+    pub kernel: bool,
+    /// Why not, where they were to be.
+    pub no_kernel: Option<String>,
+}
+
 /// A running gate. Dropping it without [`stop`](Self::stop) leaves it running.
 pub struct Gate {
     handle: Handle,
@@ -63,6 +77,8 @@ pub struct Gate {
     clock: Clock,
     /// Looks after the exits, once there were any.
     exits: Mutex<Option<Service>>,
+    fabric: Fabric,
+    tally: Arc<Mutex<Tally>>,
     shards: Vec<JoinHandle<Result<()>>>,
     reporter: JoinHandle<Reporter>,
 }
@@ -78,14 +94,20 @@ impl Gate {
         (snapshot, exits): (Arc<Snapshot>, Exits),
         reporter: Reporter,
     ) -> Result<Self> {
-        let (clock, kernel) = (Clock::new(), plan.open_kernel());
+        let (clock, (kernel, no_kernel)) = (Clock::new(), plan.open_kernel());
+        let fabric = Fabric {
+            shards: queues.len(),
+            offloads: common(&queues),
+            kernel: kernel.is_some(),
+            no_kernel,
+        };
         let seed = || RandomState::new().build_hasher().finish();
         let shared = Arc::new(Shared::new(NAMES, seed()));
         let (sender, events) = sync_channel(EVENTS);
         let count = queues.len().max(1);
         let own = Direct {
             mark: plan.mark,
-            merge: queues.iter().all(|tun| tun.offloads().uso),
+            merge: fabric.offloads.uso,
             ..Direct::default()
         };
         let prepared = Prepared::new(own.clone(), exits, Arc::clone(&snapshot));
@@ -108,6 +130,7 @@ impl Gate {
             handles.push(handle);
             shards.push((index, shard));
         }
+        let tally = Arc::clone(&reporter.tally);
         let reporter = thread("reporter".into(), move || report(reporter, &events))?;
         let mut gate = Self {
             handle: Handle(handles),
@@ -115,6 +138,8 @@ impl Gate {
             events: sender,
             clock,
             exits: Mutex::default(),
+            fabric,
+            tally,
             shards: Vec::new(),
             reporter,
         };
@@ -156,6 +181,37 @@ impl Gate {
     /// Tells the gate while it runs.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// What goes on in each shard, with at most so many flows of each. Nothing comes of one that has broken.
+    pub fn survey(&self, most: usize) -> Vec<oneshot::Receiver<Survey>> {
+        let ask = |shard: &shard::Handle| {
+            let (sender, receiver) = oneshot::channel();
+            shard.send(Control::Survey(most, sender));
+            receiver
+        };
+        self.handle.0.iter().map(ask).collect()
+    }
+
+    /// How the exits stand, if there ever were any.
+    pub fn standings(&self) -> Option<oneshot::Receiver<Standings>> {
+        self.service().as_ref().map(Service::standings)
+    }
+
+    /// How its packets go.
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// What was reported so far, in numbers.
+    pub fn tally(&self) -> Tally {
+        let tally = self.tally.lock();
+        tally.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the time is for this gate.
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// A shard has ended by itself, which it does only when it breaks.
@@ -262,6 +318,16 @@ fn thread<T: Send + 'static>(
         .context("the system gives no thread")
 }
 
+/// What all queues of a link can do.
+fn common(queues: &[Tun]) -> Offloads {
+    let all = |can: fn(Offloads) -> bool| queues.iter().all(|tun| can(tun.offloads()));
+    Offloads {
+        checksum: all(|offloads| offloads.checksum),
+        tso: all(|offloads| offloads.tso),
+        uso: all(|offloads| offloads.uso),
+    }
+}
+
 /// How many shards a gate has by default: one a core, but not so many that flows of one device are spread thin.
 pub fn default_shards() -> usize {
     std::thread::available_parallelism()
@@ -292,18 +358,19 @@ impl Plan {
         }
     }
 
-    /// The kernel path, where there is one to be had.
-    fn open_kernel(&self) -> Option<Kernel> {
+    /// The kernel path, where there is one to be had; else why there is none, if there was to be one.
+    fn open_kernel(&self) -> (Option<Kernel>, Option<String>) {
         if self.kernel.is_empty() {
-            return None;
+            return (None, None);
         }
         match Fastpath::open(&self.kernel, KERNEL_IDLE, KERNEL_FLOWS) {
-            Ok(fastpath) => Some(Arc::new(Mutex::new(fastpath))),
+            Ok(fastpath) => (Some(Arc::new(Mutex::new(fastpath))), None),
             Err(error) => {
-                eprintln!(
-                    "cordon: every packet passes through here, none is left to the kernel: {error:#}"
+                let why = format!(
+                    "every packet passes through here, none is left to the kernel: {error:#}"
                 );
-                None
+                eprintln!("cordon: {why}");
+                (None, Some(why))
             }
         }
     }

@@ -17,4 +17,4 @@ mod upstream;
 pub use clock::Clock;
 pub use daemon::{Load, Running, run, start};
 pub use exec::exec;
-pub use gate::{Gate, Handle, Plan, default_shards, descriptors, memory};
+pub use gate::{Fabric, Gate, Handle, Plan, default_shards, descriptors, memory};
