@@ -314,13 +314,11 @@ async fn check_tunnel(tunnel: &Tunnel, health: &mut Health) -> String {
         }
         Err(failure) => {
             health.fail(failure);
-            match failure {
+            if failure == Failure::Exit(ExitFault::Unreachable) {
                 // Its protocol is silent towards whom it does not know.
-                Failure::Exit(ExitFault::Unreachable) => {
-                    "it does not answer, or does not know our key".into()
-                }
-                other => other.of_exit().into(),
+                return "it does not answer, or does not know our key".into();
             }
+            failure.of_exit().into()
         }
     }
 }

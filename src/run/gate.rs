@@ -69,6 +69,22 @@ pub struct Fabric {
     pub no_kernel: Option<String>,
 }
 
+impl Fabric {
+    fn of(queues: &[Tun], kernel: bool, no_kernel: Option<String>) -> Self {
+        let all = |can: fn(Offloads) -> bool| queues.iter().all(|tun| can(tun.offloads()));
+        Self {
+            shards: queues.len(),
+            offloads: Offloads {
+                checksum: all(|offloads| offloads.checksum),
+                tso: all(|offloads| offloads.tso),
+                uso: all(|offloads| offloads.uso),
+            },
+            kernel,
+            no_kernel,
+        }
+    }
+}
+
 /// A running gate. Dropping it without [`stop`](Self::stop) leaves it running.
 pub struct Gate {
     handle: Handle,
@@ -95,12 +111,7 @@ impl Gate {
         reporter: Reporter,
     ) -> Result<Self> {
         let (clock, (kernel, no_kernel)) = (Clock::new(), plan.open_kernel());
-        let fabric = Fabric {
-            shards: queues.len(),
-            offloads: common(&queues),
-            kernel: kernel.is_some(),
-            no_kernel,
-        };
+        let fabric = Fabric::of(&queues, kernel.is_some(), no_kernel);
         let seed = || RandomState::new().build_hasher().finish();
         let shared = Arc::new(Shared::new(NAMES, seed()));
         let (sender, events) = sync_channel(EVENTS);
@@ -316,16 +327,6 @@ fn thread<T: Send + 'static>(
         .name(name)
         .spawn(work)
         .context("the system gives no thread")
-}
-
-/// What all queues of a link can do.
-fn common(queues: &[Tun]) -> Offloads {
-    let all = |can: fn(Offloads) -> bool| queues.iter().all(|tun| can(tun.offloads()));
-    Offloads {
-        checksum: all(|offloads| offloads.checksum),
-        tso: all(|offloads| offloads.tso),
-        uso: all(|offloads| offloads.uso),
-    }
 }
 
 /// How many shards a gate has by default: one a core, but not so many that flows of one device are spread thin.

@@ -5,6 +5,7 @@
     reason = "the shell has the clock, the threads and the sockets"
 )]
 
+mod answers;
 mod clock;
 mod daemon;
 pub mod demo;
@@ -12,6 +13,7 @@ mod exec;
 mod gate;
 mod mapped;
 mod shard;
+mod standing;
 mod upstream;
 
 pub use clock::Clock;
