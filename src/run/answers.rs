@@ -217,6 +217,9 @@ fn problems(status: &Status, policy: &Policy) -> Vec<String> {
         let why = exit.why.as_deref().unwrap_or("all its members are");
         problems.push(format!("exit {} is down: {why}", exit.name));
     }
+    if status.exits.is_empty() && !policy.exits().is_empty() {
+        problems.push("whoever looks after the exits does not answer".into());
+    }
     if status.data.stale {
         problems.push("the jurisdiction data is out of date: see `cordon db update`".into());
     }
