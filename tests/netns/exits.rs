@@ -192,7 +192,10 @@ fn streams_pass_an_http_proxy_inside_tls_and_only_with_its_own_certificate() {
         abroad.succeed(&options.each(), &["unreachable", &to, "3"]);
         watch.nothing_else();
         let events = fs::read_to_string(options.events()).unwrap();
-        assert!(events.contains("its certificate is not trusted"), "{events}");
+        assert!(
+            events.contains("its certificate is not trusted"),
+            "{events}"
+        );
     });
 }
 
@@ -218,7 +221,10 @@ fn an_http_proxy_that_does_not_take_the_password_is_told_of() {
         let output = abroad.succeed(&options.each(), &["unreachable", &to, "3"]);
         watch.nothing_else();
         let events = fs::read_to_string(options.events()).unwrap();
-        assert!(events.contains("it does not accept our user and password"), "{events}");
+        assert!(
+            events.contains("it does not accept our user and password"),
+            "{events}"
+        );
         assert!(!format!("{events}{}", said(&output)).contains("wrong-word"));
     });
 }
@@ -401,7 +407,11 @@ fn what_is_wrong_with_an_exit_is_said_and_nothing_goes_past_it() {
         let to = format!("{US}:9");
         let credentials = ", credentials = \"de\"";
         for (server, password, why) in [
-            (format!("{DE}:1080"), "wrong", "it does not accept our user and password"),
+            (
+                format!("{DE}:1080"),
+                "wrong",
+                "it does not accept our user and password",
+            ),
             (format!("{NL}:1080"), PASSWORD, "it cannot be connected to"),
             ("proxy.example:1080".into(), PASSWORD, "no-prc"),
             ("nowhere.example:1080".into(), PASSWORD, "looked up"),
