@@ -94,10 +94,18 @@ fn refusal(answer: &str) -> Option<String> {
 fn talk(mut stream: UnixStream, request: &Request) -> io::Result<String> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut answer = String::new();
-    stream.take(LONGEST).read_to_string(&mut answer)?;
-    Ok(answer)
+    // Whom it does not listen to it may have told so already.
+    let asked = stream.write_all(&line);
+    let mut answer = Vec::new();
+    let ended = match stream.take(LONGEST).read_to_end(&mut answer) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset && !answer.is_empty() => Ok(0),
+        ended => ended,
+    };
+    if answer.is_empty() {
+        asked?;
+    }
+    ended?;
+    String::from_utf8(answer).map_err(|_| ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Flows, and how they are told to people.
 
-use super::status::span;
+use super::told::span;
 use crate::report::printable;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;

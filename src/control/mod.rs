@@ -23,6 +23,7 @@ mod flows;
 mod server;
 mod socket;
 mod status;
+mod told;
 
 pub use client::{Unanswered, ask};
 pub use flows::{FlowLine, FlowsEnd, table};

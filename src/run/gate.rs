@@ -1,6 +1,7 @@
 //! A gate at work: a shard for each queue, and the reporter beside them.
 
 use super::Clock;
+use super::fabric::Fabric;
 use super::shard::{self, Control, Kernel, Shard};
 use crate::dns::Resolver;
 use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Standings, Ways};
@@ -54,35 +55,6 @@ pub struct Plan {
     pub forward: bool,
     /// Interfaces whose flows the kernel may be left; none: every packet comes here.
     pub kernel: Vec<String>,
-}
-
-/// How the packets of a gate go.
-#[derive(Clone, Debug, Default)]
-pub struct Fabric {
-    /// Threads, each with a queue of the link.
-    pub shards: usize,
-    /// What all queues of the link can do.
-    pub offloads: Offloads,
-    /// Flows may be left to the kernel.
-    pub kernel: bool,
-    /// Why not, where they were to be.
-    pub no_kernel: Option<String>,
-}
-
-impl Fabric {
-    fn of(queues: &[Tun], kernel: bool, no_kernel: Option<String>) -> Self {
-        let all = |can: fn(Offloads) -> bool| queues.iter().all(|tun| can(tun.offloads()));
-        Self {
-            shards: queues.len(),
-            offloads: Offloads {
-                checksum: all(|offloads| offloads.checksum),
-                tso: all(|offloads| offloads.tso),
-                uso: all(|offloads| offloads.uso),
-            },
-            kernel,
-            no_kernel,
-        }
-    }
 }
 
 /// A running gate. Dropping it without [`stop`](Self::stop) leaves it running.
