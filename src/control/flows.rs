@@ -1,7 +1,7 @@
 //! Flows, and how they are told to people.
 
 use super::told::span;
-use crate::report::printable;
+use crate::report::{bytes, plural, printable};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -102,7 +102,7 @@ pub fn table(flows: &[FlowLine], end: FlowsEnd) -> String {
         true => format!(", {listed} of them listed: those used last"),
         false => String::new(),
     };
-    let _ = writeln!(told, "{flows} flows{more}");
+    let _ = writeln!(told, "{}{more}", plural(flows, "flow"));
     told
 }
 
@@ -131,7 +131,11 @@ impl FlowLine {
             whereabouts.join(" "),
             rule,
             path,
-            format!("{} / {}", self.bytes_sent, self.bytes_received),
+            format!(
+                "{} / {}",
+                bytes(self.bytes_sent),
+                bytes(self.bytes_received)
+            ),
             span(self.age),
         ];
         cells.map(|cell| printable(&cell))
@@ -183,7 +187,7 @@ mod tests {
             "tcp [2001:db8::1]:443",
             "abroad",
             "terminate, exit nl",
-            "100 / 5000",
+            "100 B / 4.9 KiB",
             "1 min 1 s",
         ] {
             assert!(lines[1].contains(part), "{part}: {told}");

@@ -3,7 +3,7 @@
 use super::status::{
     DataStatus, ExitStatus, FlowsStatus, LinkStatus, PolicyStatus, ReloadStatus, Status, TakesOver,
 };
-use crate::report::printable;
+use crate::report::{bytes, plural, printable};
 use std::fmt::{self, Display, Formatter};
 
 impl Display for Status {
@@ -19,8 +19,8 @@ impl Display for Status {
         self.write_policy(f)?;
         self.write_link(f)?;
         self.write_flows(f)?;
-        if let Some(bytes) = self.memory {
-            row(f, "memory", &format!("{} MiB", bytes >> 20))?;
+        if let Some(memory) = self.memory {
+            row(f, "memory", &bytes(memory))?;
         }
         let resolvers = match self.resolvers.as_slice() {
             [] => "none: questions for names are flows like all others".into(),
@@ -29,7 +29,7 @@ impl Display for Status {
         row(f, "resolvers", &resolvers)?;
         for (index, exit) in self.exits.iter().enumerate() {
             let head = if index == 0 { "exits" } else { "" };
-            exit.write(f, head)?;
+            exit.write(f, head, &self.exits)?;
         }
         if self.problems.is_empty() {
             return writeln!(f, "All is well.");
@@ -53,7 +53,8 @@ impl Status {
         } = &self.policy;
         let file = file.as_deref().unwrap_or("no file");
         let age = span(*age);
-        let text = format!("{name} ({file}), {rules} rules, loaded {age} ago");
+        let rules = plural(*rules as u64, "rule");
+        let text = format!("{name} ({file}), {rules}, loaded {age} ago");
         row(f, "policy", &text)?;
         if let Some(ReloadStatus {
             ago,
@@ -107,7 +108,8 @@ impl Status {
             true => "no offloads".into(),
             false => format!("offloads {}", offloads.join(", ")),
         };
-        let text = format!("{mode} of {whose} by {tun}, MTU {mtu}, {shards} shards, {offloads}");
+        let shards = plural(*shards as u64, "shard");
+        let text = format!("{mode} of {whose} by {tun}, MTU {mtu}, {shards}, {offloads}");
         row(f, "link", &text)?;
         row(f, "", cheapest)?;
         for fallback in fallbacks {
@@ -161,64 +163,45 @@ impl Status {
 }
 
 impl ExitStatus {
-    fn write(&self, f: &mut Formatter<'_>, head: &str) -> fmt::Result {
-        let state = match (self.up, self.age) {
-            (true, Some(age)) => format!("up for {}", span(age)),
-            (false, Some(age)) => format!("DOWN for {}", span(age)),
-            (true, None) => "up".into(),
-            (false, None) => "DOWN".into(),
-        };
-        let because = match &self.why {
-            Some(why) => format!(": {why}"),
-            None => String::new(),
-        };
+    /// `all` are the exits of the same policy.
+    fn write(&self, f: &mut Formatter<'_>, head: &str, all: &[Self]) -> fmt::Result {
         let what = match (&self.server, self.members.is_empty()) {
             (Some(server), _) => format!("{} at {server}", self.kind),
             (None, false) => format!("{} of {}", self.kind, self.members.join(", ")),
             (None, true) => self.kind.clone(),
         };
-        row(
-            f,
-            head,
-            &format!("{} ({what}) is {state}{because}", self.name),
-        )?;
+        let (name, state) = (&self.name, self.state());
+        row(f, head, &format!("{name} ({what}) is {state}"))?;
         if !self.members.is_empty() {
             row(f, "", &format!("  {}", self.carried()))?;
         }
-        if let Some(egress) = &self.egress {
-            let country = self
-                .egress_country
-                .as_deref()
-                .unwrap_or("nobody knows where");
-            let latency = match self.latency_ms {
-                Some(ms) => format!(", answers in {ms} ms"),
-                None => String::new(),
-            };
-            row(
-                f,
-                "",
-                &format!("  others see it at {egress} ({country}){latency}"),
-            )?;
+        for taker in self.takes_over.iter().filter(|_| !self.up) {
+            row(f, "", &format!("  {}", taker.told(all)))?;
         }
-        for TakesOver { rule, exit } in self.takes_over.iter().filter(|_| !self.up) {
-            let text = match exit {
-                Some(exit) => format!("  {exit} takes over for rule {rule}"),
-                None => format!("  flows of rule {rule} are blocked"),
-            };
-            row(f, "", &text)?;
+        let groups = all.iter().filter(|group| group.members.contains(name));
+        let groups = groups.map(|group| format!("in {}", group.name));
+        let rules = self.rules.iter().map(|rule| format!("for rule {rule}"));
+        let mut parts: Vec<String> = rules.chain(groups).collect();
+        if parts.is_empty() {
+            parts.push("used by no rule".into());
         }
-        let mut use_made = match self.rules.as_slice() {
-            [] => "no rule names it".to_owned(),
-            rules => format!("for {}", rules.join(", ")),
-        };
-        use_made.push_str(&format!("; {} flows now", self.flows));
+        parts.push(format!("{} now", plural(self.flows, "flow")));
         if self.refused > 0 {
-            use_made.push_str(&format!(
-                ", {} were refused while it was down",
-                self.refused
-            ));
+            let refused = plural(self.refused, "flow");
+            parts.push(format!("{refused} refused while it was down"));
         }
-        row(f, "", &format!("  {use_made}"))
+        row(f, "", &format!("  {}", parts.join(", ")))
+    }
+
+    /// Whether it is up, since when, and why.
+    fn state(&self) -> String {
+        let up = if self.up { "up" } else { "DOWN" };
+        let since = self.age.map(|age| format!(" for {}", span(age)));
+        let why = self.why.as_ref().map(|why| format!(": {why}"));
+        let latency = self.latency_ms.filter(|_| self.up);
+        let latency = latency.map(|ms| format!(", in {ms} ms"));
+        let parts = [Some(up.to_owned()), since, why, latency];
+        parts.into_iter().flatten().collect()
     }
 
     /// Who carries a group's flows.
@@ -229,6 +212,21 @@ impl ExitStatus {
             (Some(tcp), None) => format!("{tcp} carries it, nobody its UDP"),
             (None, Some(udp)) => format!("{udp} carries its UDP, nobody the rest"),
             (None, None) => "nobody carries it".into(),
+        }
+    }
+}
+
+impl TakesOver {
+    fn told(&self, all: &[ExitStatus]) -> String {
+        let Self { rule, exit } = self;
+        let Some(exit) = exit else {
+            return format!("flows of rule {rule} are blocked");
+        };
+        match all.iter().any(|other| other.name == *exit && other.up) {
+            true => format!("{exit} takes over for rule {rule}"),
+            false => {
+                format!("{exit} would take over for rule {rule}, but is down: flows are blocked")
+            }
         }
     }
 }
@@ -345,15 +343,41 @@ mod tests {
     fn an_exit_that_is_down_is_told_with_why_and_what_becomes_of_its_flows() {
         let mut status = status();
         assert!(status.to_string().ends_with("All is well.\n"));
-        status.exits = vec![exit("nl", false), exit("de", true)];
+        let mut nl = exit("nl", false);
+        for (rule, taker) in [("near", "de"), ("far", "nl")] {
+            nl.takes_over.push(TakesOver {
+                rule: rule.into(),
+                exit: Some(taker.into()),
+            });
+        }
+        let both = ExitStatus {
+            name: "both".into(),
+            kind: "failover".into(),
+            server: None,
+            age: None,
+            why: None,
+            latency_ms: None,
+            members: vec!["nl".into(), "de".into()],
+            carrier: Some("de".into()),
+            rules: Vec::new(),
+            flows: 0,
+            refused: 0,
+            ..exit("", true)
+        };
+        status.exits = vec![nl, exit("de", true), both];
         status.problems = vec!["exit nl is down".into()];
         let told = status.to_string();
         for part in [
             "running for 1 d 1 h (since 2001-09-09 01:46:40 UTC, process 42)",
             "nl (socks5 at 5.9.0.1:1080) is DOWN for 1 h 2 min: it does not answer",
             "  flows of rule abroad are blocked",
-            "de (socks5 at 5.9.0.1:1080) is up for 1 h 2 min: it answers",
-            "for abroad; 3 flows now, 2 were refused while it was down",
+            "de (socks5 at 5.9.0.1:1080) is up for 1 h 2 min: it answers, in 12 ms\n",
+            "for rule abroad, in both, 3 flows now, 2 flows refused while it was down",
+            "both (failover of nl, de) is up\n",
+            "  de carries it, nobody its UDP",
+            "de takes over for rule near",
+            "nl would take over for rule far, but is down: flows are blocked",
+            "  used by no rule, 0 flows now",
             "NOT WELL: exit nl is down",
         ] {
             assert!(told.contains(part), "{part}:\n{told}");

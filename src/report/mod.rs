@@ -14,6 +14,7 @@ mod tally;
 
 pub use events::EventLog;
 pub use summary::{Row, RowKey, Summary};
+pub(crate) use summary::{bytes, plural};
 pub use tally::Tally;
 
 use crate::gateway::Event;

@@ -350,7 +350,7 @@ impl Summary {
 }
 
 /// A number of bytes as people read it.
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
     let mut unit = 0;
     let mut scaled = count as f64;
@@ -366,7 +366,7 @@ fn bytes(count: u64) -> String {
     }
 }
 
-fn plural(count: u64, what: &str) -> String {
+pub(crate) fn plural(count: u64, what: &str) -> String {
     if count == 1 {
         format!("1 {what}")
     } else {
