@@ -157,7 +157,7 @@ pub struct ExitStatus {
     pub rules: Vec<String>,
     /// Who takes over for it while it is down.
     pub takes_over: Vec<TakesOver>,
-    /// Flows that go by it now.
+    /// Flows that go by it now; those of a group go by its members.
     pub flows: u64,
     /// Flows of its rules that were blocked because it was down.
     pub refused: u64,

@@ -185,7 +185,9 @@ impl ExitStatus {
         if parts.is_empty() {
             parts.push("used by no rule".into());
         }
-        parts.push(format!("{} now", plural(self.flows, "flow")));
+        if self.members.is_empty() {
+            parts.push(format!("{} now", plural(self.flows, "flow")));
+        }
         if self.refused > 0 {
             let refused = plural(self.refused, "flow");
             parts.push(format!("{refused} refused while it was down"));
@@ -377,7 +379,7 @@ mod tests {
             "  de carries it, nobody its UDP",
             "de takes over for rule near",
             "nl would take over for rule far, but is down: flows are blocked",
-            "  used by no rule, 0 flows now",
+            "  used by no rule\n",
             "NOT WELL: exit nl is down",
         ] {
             assert!(told.contains(part), "{part}:\n{told}");
