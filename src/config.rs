@@ -31,6 +31,9 @@ pub struct Config {
     /// How questions to resolvers are answered.
     #[serde(default)]
     pub dns: Dns,
+    /// Where the running daemon can be asked.
+    #[serde(default)]
+    pub control: Control,
     /// Bounds.
     #[serde(default)]
     pub limits: Bounds,
@@ -125,6 +128,14 @@ pub struct DnsRoute {
 pub struct Events {
     /// A file of JSON Lines, appended to.
     pub file: Option<PathBuf>,
+}
+
+/// Where the running daemon can be asked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    /// Its socket; left out, it is [where it is usually](crate::control::default_path).
+    pub socket: Option<PathBuf>,
 }
 
 /// Bounds of the gate.

@@ -15,6 +15,7 @@ pub mod time;
 // The shell.
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod db;
 pub mod dns;
 pub mod exit;

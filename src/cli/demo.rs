@@ -6,7 +6,7 @@ use crate::kernel::namespace::lab::{Entered, Lab};
 use crate::packet::protocol;
 use crate::policy::Verdict;
 use crate::report::live::Recorder;
-use crate::report::{EventLog, Reporter, RowKey, printable};
+use crate::report::{EventLog, Reporter, RowKey, Summary, printable};
 use crate::run::demo;
 use anyhow::Result;
 use std::collections::HashSet;
@@ -37,6 +37,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         Entered::Finished(status) => return Ok(ExitCode::from(status)),
     };
     let mut reporter = Reporter {
+        summary: (!args.json).then(Summary::default),
         record: args.report.is_some().then(Recorder::default),
         ..Reporter::default()
     };
@@ -56,10 +57,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     ];
     let policy = acts[0].policy.name().to_owned();
     let (finale, reporter) = demo::play(&lab, acts, reporter, say)?;
-    if args.json {
-        println!("{}", finale.json());
-    } else {
-        println!("\n{}\n{finale}", reporter.summary);
+    match reporter.summary {
+        Some(summary) => println!("\n{summary}\n{finale}"),
+        None => println!("{}", finale.json()),
     }
     if let Some((path, record)) = args.report.as_deref().zip(reporter.record) {
         page::write(path, &policy, &record.finish())?;

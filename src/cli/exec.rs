@@ -4,7 +4,7 @@ use super::machine::Machine;
 use super::policy::Data;
 use super::{load, page};
 use crate::report::live::Recorder;
-use crate::report::{EventLog, Reporter};
+use crate::report::{EventLog, Reporter, Summary};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs::File;
@@ -70,6 +70,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     };
     let reporter = Reporter {
         log,
+        summary: Some(Summary::default()),
         record: args.report.is_some().then(Recorder::default),
         ..Reporter::default()
     };
@@ -77,8 +78,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     let judged_by = (snapshot, &config.exits);
     match crate::run::exec(program, arguments, judged_by, reporter) {
         Ok((status, reporter)) => {
-            if !args.quiet {
-                eprint!("\n{}", reporter.summary);
+            if let Some(summary) = reporter.summary.filter(|_| !args.quiet) {
+                eprint!("\n{summary}");
             }
             if let Some((path, record)) = args.report.as_deref().zip(reporter.record)
                 && let Err(error) = page::write(path, &policy, &record.finish())

@@ -8,6 +8,7 @@
 
 mod audit;
 mod check;
+mod daemon;
 mod db;
 mod demo;
 mod doctor;
@@ -42,6 +43,9 @@ enum Command {
     Explain(explain::Args),
     Lookup(lookup::Args),
     Db(db::Args),
+    Status(daemon::StatusArgs),
+    Reload(daemon::ReloadArgs),
+    Flows(daemon::FlowsArgs),
     Doctor(doctor::Args),
     Generate(generate::Args),
 }
@@ -68,6 +72,9 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Lookup(args) => lookup::run(args),
         Command::Db(args) => db::run(args),
+        Command::Status(args) => daemon::status(&args),
+        Command::Reload(args) => daemon::reload(&args),
+        Command::Flows(args) => daemon::flows(&args),
         Command::Doctor(args) => doctor::run(args),
         Command::Generate(args) => generate::run(args),
     };

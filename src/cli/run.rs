@@ -13,8 +13,8 @@ use std::process::ExitCode;
 /// Run the gate of a network, or of this machine.
 ///
 /// Routes, rules, packet filter and settings are put in place in one go and taken back at the end. If the process is
-/// killed, the guard stays and nothing passes; the next start takes over. `SIGHUP` loads the policy anew, `SIGTERM`
-/// ends cleanly.
+/// killed, the guard stays and nothing passes; the next start takes over. `SIGHUP` or `cordon reload` loads the policy anew,
+/// `SIGTERM` ends cleanly. `cordon status` and `cordon flows` tell how it stands.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: cordon run --config /etc/cordon/cordon.toml")]
 pub(super) struct Args {
@@ -28,7 +28,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     load::keep_from_core_dumps();
-    let config = Config::read(&args.config)?;
+    let mut config = Config::read(&args.config)?;
     let policy = args
         .policy
         .or_else(|| config.policy.clone())
@@ -51,6 +51,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         }
         None => None,
     };
+    config.policy = Some(policy.clone());
     let load = || load::tested(&policy, &config);
     crate::run::run(
         &config,

@@ -89,15 +89,23 @@ pub fn now() -> Time {
     Time::from_secs(since.as_secs())
 }
 
+/// Whether some of them are so old that much of what they say is no longer true.
+pub fn is_stale(sources: &[SourceInfo], now: Time) -> bool {
+    let mut sources = about_addresses(sources);
+    sources.any(|source| source.meta.freshness(now) == Freshness::Stale)
+}
+
+fn about_addresses(sources: &[SourceInfo]) -> impl Iterator<Item = &SourceInfo> {
+    let counts = |fact: &Fact| matches!(fact, Fact::Location | Fact::Registration | Fact::Origin);
+    sources
+        .iter()
+        .filter(move |source| source.facts.iter().any(counts))
+}
+
 /// One sentence for all sources of one day that are so old that decisions may be wrong.
 pub fn age_warnings(sources: &[SourceInfo], now: Time) -> Vec<String> {
-    let about_addresses =
-        |fact: &Fact| matches!(fact, Fact::Location | Fact::Registration | Fact::Origin);
     let mut by_day: BTreeMap<(u64, String), Vec<&str>> = BTreeMap::new();
-    for source in sources
-        .iter()
-        .filter(|source| source.facts.iter().any(about_addresses))
-    {
+    for source in about_addresses(sources) {
         if source.meta.freshness(now) != Freshness::Fresh {
             let day = (
                 source.meta.age(now).as_secs() / 86_400,

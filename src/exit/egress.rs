@@ -5,7 +5,7 @@ use super::channel::Secured;
 use super::handshake::Target;
 use super::talk::Talk;
 use super::ways::Means;
-use crate::gateway::{End, Failure, Snapshot};
+use crate::gateway::{End, Snapshot};
 use crate::policy::{Egress, Server};
 use std::io;
 use std::net::IpAddr;
@@ -141,7 +141,10 @@ fn located(snapshot: &Snapshot, address: IpAddr) -> String {
 impl Asked {
     /// What is told by which address it was asked.
     async fn ask(&self, means: &Means) -> Result<IpAddr, String> {
-        let refused = |failure: Failure| End::Failed(failure).name().to_owned();
+        let refused = |failure| {
+            let why = End::Failed(failure).name();
+            format!("who tells cannot be asked ({why})")
+        };
         let stream = means.open(&self.egress.server).map_err(refused)?;
         let talk = Talk::begin(stream, self.secured.as_ref()).await;
         let heard = self.talk(&mut talk.map_err(refused)?).await;

@@ -8,7 +8,7 @@ use super::plan::{PlannedProxy, PlannedTunnel};
 use super::talk::finish;
 use super::tunnel::Tunnel;
 use super::ways::{Means, Proxy, Watch};
-use crate::gateway::{End, Failure, Snapshot};
+use crate::gateway::{ExitFault, Failure, Snapshot};
 use crate::policy::{ExitState, Server};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -239,7 +239,7 @@ impl Keeper {
             }
             Err(failure) => {
                 health.fail(failure);
-                End::Failed(failure).name().into()
+                failure.of_exit().into()
             }
         }
     }
@@ -314,7 +314,11 @@ async fn check_tunnel(tunnel: &Tunnel, health: &mut Health) -> String {
         }
         Err(failure) => {
             health.fail(failure);
-            End::Failed(failure).name().into()
+            if failure == Failure::Exit(ExitFault::Unreachable) {
+                // Its protocol is silent towards whom it does not know.
+                return "it does not answer, or does not know our key".into();
+            }
+            failure.of_exit().into()
         }
     }
 }

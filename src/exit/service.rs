@@ -6,6 +6,7 @@ use super::egress::Assurance;
 use super::health::Health;
 use super::keeper::{self, Keeper, Known, Report};
 use super::plan::{Exits, Planned, PlannedKind};
+use super::standing::{Finding, Publish, Standing, Standings};
 use super::ways::{Means, Watch, Way, Ways};
 use crate::gateway::Snapshot;
 use crate::policy::{ExitState, Server};
@@ -16,28 +17,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-
-/// What is found.
-#[derive(Debug)]
-pub enum Finding {
-    /// A policy, with its exits.
-    Replaced(Arc<Snapshot>, Arc<Ways>),
-    /// The exits of the same policy.
-    Changed(Arc<Ways>),
-    /// One of them can be used from now on, or no longer.
-    Turned {
-        /// What the policy calls it.
-        exit: Box<str>,
-        /// It can be used.
-        up: bool,
-        /// What tells so.
-        why: String,
-    },
-}
-
-/// Whom it is told.
-pub type Publish = Box<dyn FnMut(Finding) + Send>;
+use tokio::time::Instant;
 
 /// A service that has not begun.
 #[derive(Debug)]
@@ -60,6 +42,7 @@ pub struct Service {
 #[derive(Debug)]
 enum Order {
     Load(Exits, Arc<Snapshot>),
+    Tell(oneshot::Sender<Standings>),
     Stop,
 }
 
@@ -78,8 +61,10 @@ struct Kept {
     kept: bool,
     /// Whether it is up was told before, …
     told: bool,
-    /// … and why.
+    /// … why, …
     why: String,
+    /// … and since when it is so.
+    since: Instant,
 }
 
 impl Prepared {
@@ -151,12 +136,21 @@ impl Prepared {
                         publish(Finding::Replaced(Arc::clone(&self.snapshot), ways));
                         (reports, keepers) = self.keep();
                     }
+                    // Who does not wait any more needs no answer.
+                    Some(Order::Tell(to)) => drop(to.send(self.standings())),
                 },
                 Some(report) = reports.recv() => {
                     self.take(report, &mut publish);
                     self.say_if_settled(&settle);
                 }
             }
+        }
+    }
+
+    fn standings(&self) -> Standings {
+        Standings {
+            snapshot: Arc::clone(&self.snapshot),
+            exits: self.exits.iter().map(Kept::standing).collect(),
         }
     }
 
@@ -210,6 +204,9 @@ impl Prepared {
         // What is wrong with one that is down may change: it answers again, but others see it elsewhere.
         let turned = turned || !kept.told || (!report.state.up && kept.why != report.why);
         let same = kept.state == report.state && kept.means.is_same(&report.means);
+        if kept.state.up != report.state.up || !kept.told {
+            kept.since = Instant::now();
+        }
         (kept.state, kept.means, kept.told) = (report.state, report.means, true);
         kept.egress = report.egress;
         kept.why.clone_from(&report.why);
@@ -231,6 +228,14 @@ impl Service {
     pub fn load(&self, plan: Exits, snapshot: Arc<Snapshot>) {
         // If it has ended, the gate is ending, too.
         let _ = self.orders.send(Order::Load(plan, snapshot));
+    }
+
+    /// How the exits stand; nothing comes if it has ended.
+    pub fn standings(&self) -> oneshot::Receiver<Standings> {
+        let (sender, receiver) = oneshot::channel();
+        // If it has ended, the receiver learns of it by the loss of the sender.
+        let _ = self.orders.send(Order::Tell(sender));
+        receiver
     }
 
     /// Waits until every exit has been looked at, but no longer than this.
@@ -296,6 +301,18 @@ impl Kept {
             kept: false,
             told: false,
             why: String::new(),
+            since: Instant::now(),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            state: self.state,
+            since: self.since.elapsed(),
+            why: Some(&self.why).filter(|why| !why.is_empty()).cloned(),
+            server: self.server.clone(),
+            egress: self.egress,
+            kept: self.kept,
         }
     }
 
@@ -310,6 +327,7 @@ impl Kept {
 
     /// Takes what a new plan says of the exit. One whose address is not known, or not allowed, is down.
     fn renew(&mut self, planned: &Planned, own: &Direct, snapshot: &Snapshot) {
+        let was_up = self.state.up;
         self.kept = self.server.is_some() || planned.egress.is_some();
         match &planned.kind {
             PlannedKind::Group => {}
@@ -353,6 +371,11 @@ impl Kept {
         self.egress = seen.filter(|seen| policy.forbids_exit_at(*seen, None, data).is_none());
         // Nobody has asked yet, or the answer is not allowed any more.
         self.state.up &= planned.egress.is_none() || self.egress.is_some();
+        if was_up && !self.state.up {
+            // What was said of it before is not why.
+            self.why.clear();
+            self.since = Instant::now();
+        }
     }
 }
 

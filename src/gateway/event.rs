@@ -271,6 +271,25 @@ impl Count {
     }
 }
 
+impl Failure {
+    /// What there is to say of an exit whose check failed so, in plain words.
+    pub fn of_exit(self) -> &'static str {
+        match self {
+            Self::Refused => "it refuses the connection",
+            Self::Unreachable => "there is no way to it",
+            Self::TimedOut => "it does not answer",
+            Self::Exhausted => "this machine has no descriptors or memory left to ask it",
+            Self::Forbidden => "this machine may not send to it",
+            Self::Exit(ExitFault::Unreachable) => "it cannot be connected to, or hangs up",
+            Self::Exit(ExitFault::Credentials) => "it does not accept our user and password",
+            Self::Exit(ExitFault::Malformed) => {
+                "what it says makes no sense, or its certificate is not trusted"
+            }
+            Self::Exit(ExitFault::Unsupported) => "it cannot do what is asked of it",
+        }
+    }
+}
+
 impl Path {
     /// A stable name for events.
     pub fn name(self) -> &'static str {

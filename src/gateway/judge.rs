@@ -3,8 +3,8 @@
 use super::opening::Claims;
 use super::tcp::Out;
 use super::{
-    BLOCKED_IDLE, Cause, Close, EVENTS, End, Event, Flow, Gateway, Open, Order, Path, Refused,
-    State, Subject,
+    BLOCKED_IDLE, Cause, Close, EVENTS, End, Event, Flow, Gateway, Open, Order, Refused, State,
+    Subject,
 };
 use crate::flow::{FlowId, FlowKey};
 use crate::policy::{Active, Evidence, Permit, Policy, Reply};
@@ -157,12 +157,7 @@ impl Gateway {
         {
             self.orders.push_back(Order::Recall { key });
         }
-        let path = match &flow.state {
-            State::Blocked(_) | State::Waiting | State::Dialing(_) => Path::None,
-            State::Stream(_) | State::Datagrams { .. } => Path::Terminate,
-            State::Passed(pass) if pass.in_kernel => Path::Kernel,
-            State::Passed(_) => Path::Pass,
-        };
+        let path = flow.path();
         let end = if matches!(flow.state, State::Blocked(_)) && end == End::Idle {
             End::Blocked
         } else {

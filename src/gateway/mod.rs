@@ -18,6 +18,7 @@ mod pass;
 mod payload;
 mod questions;
 mod strays;
+mod survey;
 mod tcp;
 mod udp;
 
@@ -27,6 +28,7 @@ pub use event::{
     Subject,
 };
 pub use strays::Stray;
+pub use survey::{Census, FlowNow, Survey};
 pub use tcp::Outgoing;
 pub use udp::Answer;
 

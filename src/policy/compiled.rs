@@ -157,6 +157,12 @@ impl Policy {
         &self.exits
     }
 
+    /// The ids of the declared exits, in their order.
+    pub fn exit_ids(&self) -> impl Iterator<Item = ExitId> + use<> {
+        let count = u16::try_from(self.exits.len()).unwrap_or(u16::MAX);
+        (0..count).map(ExitId)
+    }
+
     /// Whether some rule asks for the name of a flow, whoever runs its servers.
     pub fn asks_for_names(&self) -> bool {
         self.asks_for_names

@@ -65,6 +65,31 @@ pub enum Server {
     Name(Box<str>, u16),
 }
 
+impl ExitKind {
+    /// As it is called in a policy.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Socks5 { .. } => "socks5",
+            Self::HttpConnect { .. } => "http-connect",
+            Self::Wireguard { .. } => "wireguard",
+            Self::Failover(_) => "failover",
+            Self::Fastest(_) => "fastest",
+        }
+    }
+
+    /// Those that carry what is sent by it, if it is a group.
+    pub fn members(&self) -> &[ExitId] {
+        match self {
+            Self::Failover(members) | Self::Fastest(members) => members,
+            Self::Direct
+            | Self::Socks5 { .. }
+            | Self::HttpConnect { .. }
+            | Self::Wireguard { .. } => &[],
+        }
+    }
+}
+
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

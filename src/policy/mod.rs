@@ -46,7 +46,7 @@ pub use explain::{Explanation, FactSheet, NameFact, SourceFact, Step, Would};
 pub use facts::{Evidence, Facts, Name, Opening, Source};
 pub use load::Surroundings;
 pub use problem::{LoadError, Place, Problem};
-pub use route::{ExitState, Unavailable};
+pub use route::{ExitState, Load, Unavailable};
 pub use senders::Sender;
 pub use verdict::{Action, Active, Decision, ExitId, Origin, Permit, Reply, Route, Verdict};
 

@@ -1,6 +1,6 @@
 //! From a permit to the exit that carries it: groups have members, and an exit may be down.
 
-use super::compiled::Policy;
+use super::compiled::{Effect, Policy};
 use super::exits::ExitKind;
 use super::verdict::{ExitId, Permit, Route};
 use crate::packet::protocol;
@@ -19,6 +19,15 @@ pub struct ExitState {
     pub v6: bool,
 }
 
+/// What is to be carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Transport protocol number.
+    pub protocol: u8,
+    /// To an IPv4 destination, else an IPv6 one.
+    pub v4: bool,
+}
+
 /// Why no exit carries a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unavailable {
@@ -35,6 +44,15 @@ impl Default for ExitState {
             latency: Duration::ZERO,
             v4: true,
             v6: true,
+        }
+    }
+}
+
+impl Load {
+    fn of(permit: &Permit) -> Self {
+        Self {
+            protocol: permit.protocol,
+            v4: permit.destination.is_ipv4(),
         }
     }
 }
@@ -70,13 +88,7 @@ impl Policy {
         let Route::Via(exit) = permit.route else {
             return Ok(permit);
         };
-        let mut search = Search {
-            policy: self,
-            permit: &permit,
-            state: &state,
-            tried: vec![false; self.exits().len()],
-            down: false,
-        };
+        let mut search = Search::new(self, Load::of(&permit), &state);
         let found = search.exit(exit);
         let reason = if search.down {
             Unavailable::Down(exit)
@@ -89,6 +101,25 @@ impl Policy {
             route: Route::Via(found.exit),
             fallback: None,
             ..permit
+        })
+    }
+
+    /// The very exit by which such flows leave now that are sent by this one: itself, or a member of it.
+    pub fn carrier(
+        &self,
+        exit: ExitId,
+        load: Load,
+        state: impl Fn(ExitId) -> ExitState,
+    ) -> Option<ExitId> {
+        let found = Search::new(self, load, &state).exit(exit);
+        found.map(|found| found.exit)
+    }
+
+    /// The rules that send flows by an exit: the rule's id, its exit, and the one that takes over where that is down.
+    pub fn reroutes(&self) -> impl Iterator<Item = (&str, ExitId, Option<ExitId>)> {
+        self.rules.iter().filter_map(|rule| match rule.effect {
+            Effect::Reroute { exit, down } => Some((&*rule.id, exit, down)),
+            Effect::Allow | Effect::Block(_) => None,
         })
     }
 
@@ -115,7 +146,7 @@ impl Policy {
 /// Goes through exits and their members, each once.
 struct Search<'a, S> {
     policy: &'a Policy,
-    permit: &'a Permit,
+    load: Load,
     state: &'a S,
     tried: Vec<bool>,
     /// One that could carry the flow is down.
@@ -128,7 +159,17 @@ struct Found {
     latency: Duration,
 }
 
-impl<S: Fn(ExitId) -> ExitState> Search<'_, S> {
+impl<'a, S: Fn(ExitId) -> ExitState> Search<'a, S> {
+    fn new(policy: &'a Policy, load: Load, state: &'a S) -> Self {
+        Self {
+            policy,
+            load,
+            state,
+            tried: vec![false; policy.exits().len()],
+            down: false,
+        }
+    }
+
     fn exit(&mut self, id: ExitId) -> Option<Found> {
         // What was tried in vain needs no second try, whatever group it is in. What was found there is found again by
         // `fastest` groups only, for which it is no better.
@@ -146,7 +187,7 @@ impl<S: Fn(ExitId) -> ExitState> Search<'_, S> {
             | ExitKind::HttpConnect { .. }
             | ExitKind::Wireguard { .. }) => {
                 let state = (self.state)(id);
-                if !carries(kind, state, self.permit) {
+                if !carries(kind, state, self.load) {
                     return None;
                 }
                 self.down |= !state.up;
@@ -160,16 +201,16 @@ impl<S: Fn(ExitId) -> ExitState> Search<'_, S> {
 }
 
 /// Whether an exit of this kind can carry a flow at all.
-fn carries(kind: &ExitKind, state: ExitState, permit: &Permit) -> bool {
-    let family = match permit.destination.is_ipv4() {
+fn carries(kind: &ExitKind, state: ExitState, load: Load) -> bool {
+    let family = match load.v4 {
         true => state.v4,
         false => state.v6,
     };
     let transport = match kind {
         ExitKind::Socks5 { udp, .. } => {
-            permit.protocol == protocol::TCP || (*udp && permit.protocol == protocol::UDP)
+            load.protocol == protocol::TCP || (*udp && load.protocol == protocol::UDP)
         }
-        ExitKind::HttpConnect { .. } => permit.protocol == protocol::TCP,
+        ExitKind::HttpConnect { .. } => load.protocol == protocol::TCP,
         ExitKind::Direct | ExitKind::Wireguard { .. } => true,
         ExitKind::Failover(_) | ExitKind::Fastest(_) => false,
     };

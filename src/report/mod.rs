@@ -10,19 +10,25 @@ pub mod totals;
 
 mod events;
 mod summary;
+mod tally;
 
 pub use events::EventLog;
 pub use summary::{Row, RowKey, Summary};
+pub(crate) use summary::{bytes, plural};
+pub use tally::Tally;
 
 use crate::gateway::Event;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Takes events as they come, off the packet path.
 #[derive(Default)]
 pub struct Reporter {
     /// Everything, one object a line.
     pub log: Option<EventLog>,
-    /// Everything, added up.
-    pub summary: Summary,
+    /// Everything, added up; it grows with whom is talked to, so a gate that runs for long has none.
+    pub summary: Option<Summary>,
+    /// Everything, counted, for whoever asks meanwhile.
+    pub tally: Arc<Mutex<Tally>>,
     /// Everything, told at once.
     pub live: Option<Live>,
     /// Everything, kept for a page.
@@ -36,9 +42,15 @@ impl Reporter {
     /// Takes one event and the number of those lost before it.
     ///
     /// # Errors
-    /// If the log cannot be written; the summary has taken it nevertheless.
+    /// If the log cannot be written; the others have taken it nevertheless.
     pub fn take(&mut self, event: &Event, lost: u64) -> std::io::Result<()> {
-        self.summary.take(event, lost);
+        if let Some(summary) = &mut self.summary {
+            summary.take(event, lost);
+        }
+        let tally = self.tally.lock();
+        tally
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(event, lost);
         if let Some(live) = &mut self.live {
             live(event);
         }

@@ -217,27 +217,41 @@ impl RowKey {
     }
 }
 
+/// The verdict in a word: `allow`, `reroute`, `block` or `would block`.
+pub(super) fn verdict(open: &Open) -> &'static str {
+    match open.cause {
+        Cause::Scope(_) | Cause::Unavailable(..) => "block",
+        Cause::Policy(decision) => match (decision.verdict, decision.observed) {
+            (Verdict::Block(_), _) => "block",
+            (Verdict::Pass(_), Some(_)) => "would block",
+            (Verdict::Pass(_), None) if open.exit.is_some() => "reroute",
+            (Verdict::Pass(_), None) => "allow",
+        },
+    }
+}
+
 /// The verdict in a word, and what gave it.
 fn outcome(open: &Open) -> (&'static str, String) {
     let policy = &open.snapshot.policy;
-    let decision = match open.cause {
-        Cause::Scope(scope) => return ("block", format!("scope: {}", scope.name())),
-        Cause::Policy(decision) => decision,
+    let by = match open.cause {
+        Cause::Scope(scope) => format!("scope: {}", scope.name()),
         Cause::Unavailable(decision, why) => {
             let (id, exit) = (policy.rule_id(decision.origin), open.exit_name(why.exit()));
-            return ("block", format!("{id} ({}: {exit})", why.name()));
+            format!("{id} ({}: {exit})", why.name())
+        }
+        Cause::Policy(decision) => {
+            let id = policy.rule_id(decision.origin);
+            match (decision.verdict, decision.observed, open.exit) {
+                (Verdict::Block(_), _, _) if decision.unknown => format!("{id} (unknown)"),
+                (Verdict::Block(_), _, _) | (Verdict::Pass(_), None, None) => id.to_owned(),
+                (Verdict::Pass(_), Some(observed), _) => policy.rule_id(observed).to_owned(),
+                (Verdict::Pass(_), None, Some(exit)) => {
+                    format!("{id} (by {})", open.exit_name(exit))
+                }
+            }
         }
     };
-    let id = policy.rule_id(decision.origin).to_owned();
-    match (decision.verdict, decision.observed) {
-        (Verdict::Block(_), _) if decision.unknown => ("block", format!("{id} (unknown)")),
-        (Verdict::Block(_), _) => ("block", id),
-        (Verdict::Pass(_), Some(observed)) => ("would block", policy.rule_id(observed).to_owned()),
-        (Verdict::Pass(_), None) => match open.exit {
-            Some(exit) => ("reroute", format!("{id} (by {})", open.exit_name(exit))),
-            None => ("allow", id),
-        },
-    }
+    (verdict(open), by)
 }
 
 impl fmt::Display for Summary {
@@ -336,7 +350,7 @@ impl Summary {
 }
 
 /// A number of bytes as people read it.
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
     let mut unit = 0;
     let mut scaled = count as f64;
@@ -352,7 +366,7 @@ fn bytes(count: u64) -> String {
     }
 }
 
-fn plural(count: u64, what: &str) -> String {
+pub(crate) fn plural(count: u64, what: &str) -> String {
     if count == 1 {
         format!("1 {what}")
     } else {

@@ -1,7 +1,9 @@
 //! The gate of a network or of this machine: closed before the first packet, open only while it runs, told by signals.
 
+use super::answers::Clerk;
 use super::gate::{Gate, Handle, Plan, default_shards, descriptors, memory};
 use crate::config::{Config, Mode, Path};
+use crate::control::{Bound, default_path, serve};
 use crate::dns::Resolver;
 use crate::exit::{Exits, Profiles};
 use crate::gateway::Snapshot;
@@ -13,7 +15,9 @@ use anyhow::{Context, Result, bail};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::channel;
 
 /// What our answers come from: the address that RFC 7600, section 4.8, sets aside for ICMP errors of nodes without one
 /// of their own, and a unique local one.
@@ -96,6 +100,11 @@ impl Running {
         self.gate.handle()
     }
 
+    /// The gate itself.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Judges by something else from now on, live flows too.
     ///
     /// # Errors
@@ -116,17 +125,26 @@ impl Running {
     }
 }
 
-/// Runs until a signal ends it: `SIGHUP` loads anew, `SIGTERM` and `SIGINT` end cleanly.
+/// Runs until a signal ends it: `SIGHUP` loads anew, `SIGTERM` and `SIGINT` end cleanly. Meanwhile it can be
+/// [asked](crate::control).
 ///
 /// # Errors
-/// Those of [`start`] and [`Running::close`], and if the gate breaks on the way; then the guard stays.
+/// Those of [`start`] and [`Running::close`], if another daemon has the control socket, and if the gate breaks on the
+/// way; then the guard stays.
 pub fn run(config: &Config, load: Load<'_>, reporter: Reporter) -> Result<Reporter> {
     no_core_dumps()?;
-    let running = start(config, load()?, reporter)?;
+    let snapshot = load()?;
+    // Before anything is changed: where there is another daemon, nothing is.
+    let socket = config.control.socket.clone();
+    let socket = Bound::new(&socket.unwrap_or_else(default_path))?;
+    let running = start(config, Arc::clone(&snapshot), reporter)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(attend(&running, load))?;
+    let mut clerk = Clerk::new(&running, config, load, snapshot);
+    runtime.block_on(attend(&mut clerk, &socket))?;
+    // Who still waits for an answer is not to wait for the end of all flows.
+    drop((socket, runtime));
     running.close()
 }
 
@@ -136,23 +154,27 @@ fn no_core_dumps() -> Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("core dumps cannot be switched off")
 }
 
-async fn attend(running: &Running, load: Load<'_>) -> Result<()> {
+async fn attend(clerk: &mut Clerk<'_>, socket: &Bound) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut pulse = tokio::time::interval(PULSE);
-    let handle = running.handle();
+    let (sender, mut requests) = channel(1);
+    let listener = UnixListener::from_std(socket.listener()?)?;
+    tokio::spawn(serve(listener, sender));
+    let handle = clerk.running.handle();
     eprintln!("cordon: the gate is closed to everything the policy does not let through");
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => match load().and_then(|snapshot| running.replace(snapshot)) {
-                Ok(()) => eprintln!("cordon: the policy is loaded anew; live flows are judged again"),
-                Err(error) => eprintln!("cordon: the old policy stays: {error:#}"),
-            },
+            _ = hangup.recv() => drop(clerk.reload()),
+            Some((request, reply)) = requests.recv() => {
+                // Who does not wait any more needs no answer.
+                let _ = reply.send(clerk.answer(request).await);
+            }
             _ = pulse.tick() => {
-                if running.gate.is_broken() {
+                if clerk.running.gate.is_broken() {
                     bail!("the gate has broken; the guard stays");
                 }
                 if let Ok(neighbours) = neighbours() {

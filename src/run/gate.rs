@@ -1,14 +1,15 @@
 //! A gate at work: a shard for each queue, and the reporter beside them.
 
 use super::Clock;
+use super::fabric::Fabric;
 use super::shard::{self, Control, Kernel, Shard};
 use crate::dns::Resolver;
-use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Ways};
-use crate::gateway::{Dns, Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot};
+use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Standings, Ways};
+use crate::gateway::{Dns, Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot, Survey};
 use crate::kernel::fastpath::Fastpath;
 use crate::kernel::schedule;
 use crate::link::{Offloads, Rings, Tun};
-use crate::report::Reporter;
+use crate::report::{Reporter, Tally};
 use crate::stack::Shape;
 use anyhow::{Context, Result, anyhow};
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Events under way to the reporter; more are counted as lost.
 const EVENTS: usize = 16_384;
@@ -63,6 +65,8 @@ pub struct Gate {
     clock: Clock,
     /// Looks after the exits, once there were any.
     exits: Mutex<Option<Service>>,
+    fabric: Fabric,
+    tally: Arc<Mutex<Tally>>,
     shards: Vec<JoinHandle<Result<()>>>,
     reporter: JoinHandle<Reporter>,
 }
@@ -78,14 +82,15 @@ impl Gate {
         (snapshot, exits): (Arc<Snapshot>, Exits),
         reporter: Reporter,
     ) -> Result<Self> {
-        let (clock, kernel) = (Clock::new(), plan.open_kernel());
+        let (clock, (kernel, no_kernel)) = (Clock::new(), plan.open_kernel());
+        let fabric = Fabric::of(&queues, kernel.is_some(), no_kernel);
         let seed = || RandomState::new().build_hasher().finish();
         let shared = Arc::new(Shared::new(NAMES, seed()));
         let (sender, events) = sync_channel(EVENTS);
         let count = queues.len().max(1);
         let own = Direct {
             mark: plan.mark,
-            merge: queues.iter().all(|tun| tun.offloads().uso),
+            merge: fabric.offloads.uso,
             ..Direct::default()
         };
         let prepared = Prepared::new(own.clone(), exits, Arc::clone(&snapshot));
@@ -108,6 +113,7 @@ impl Gate {
             handles.push(handle);
             shards.push((index, shard));
         }
+        let tally = Arc::clone(&reporter.tally);
         let reporter = thread("reporter".into(), move || report(reporter, &events))?;
         let mut gate = Self {
             handle: Handle(handles),
@@ -115,6 +121,8 @@ impl Gate {
             events: sender,
             clock,
             exits: Mutex::default(),
+            fabric,
+            tally,
             shards: Vec::new(),
             reporter,
         };
@@ -156,6 +164,37 @@ impl Gate {
     /// Tells the gate while it runs.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// What goes on in each shard, with at most so many flows of each. Nothing comes of one that has broken.
+    pub fn survey(&self, most: usize) -> Vec<oneshot::Receiver<Survey>> {
+        let ask = |shard: &shard::Handle| {
+            let (sender, receiver) = oneshot::channel();
+            shard.send(Control::Survey(most, sender));
+            receiver
+        };
+        self.handle.0.iter().map(ask).collect()
+    }
+
+    /// How the exits stand, if there ever were any.
+    pub fn standings(&self) -> Option<oneshot::Receiver<Standings>> {
+        self.service().as_ref().map(Service::standings)
+    }
+
+    /// How its packets go.
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// What was reported so far, in numbers.
+    pub fn tally(&self) -> Tally {
+        let tally = self.tally.lock();
+        tally.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the time is for this gate.
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// A shard has ended by itself, which it does only when it breaks.
@@ -292,18 +331,19 @@ impl Plan {
         }
     }
 
-    /// The kernel path, where there is one to be had.
-    fn open_kernel(&self) -> Option<Kernel> {
+    /// The kernel path, where there is one to be had; else why there is none, if there was to be one.
+    fn open_kernel(&self) -> (Option<Kernel>, Option<String>) {
         if self.kernel.is_empty() {
-            return None;
+            return (None, None);
         }
         match Fastpath::open(&self.kernel, KERNEL_IDLE, KERNEL_FLOWS) {
-            Ok(fastpath) => Some(Arc::new(Mutex::new(fastpath))),
+            Ok(fastpath) => (Some(Arc::new(Mutex::new(fastpath))), None),
             Err(error) => {
-                eprintln!(
-                    "cordon: every packet passes through here, none is left to the kernel: {error:#}"
+                let why = format!(
+                    "every packet passes through here, none is left to the kernel: {error:#}"
                 );
-                None
+                eprintln!("cordon: {why}");
+                (None, Some(why))
             }
         }
     }

@@ -5,16 +5,20 @@
     reason = "the shell has the clock, the threads and the sockets"
 )]
 
+mod answers;
 mod clock;
 mod daemon;
 pub mod demo;
 mod exec;
+mod fabric;
 mod gate;
 mod mapped;
 mod shard;
+mod standing;
 mod upstream;
 
 pub use clock::Clock;
 pub use daemon::{Load, Running, run, start};
 pub use exec::exec;
+pub use fabric::Fabric;
 pub use gate::{Gate, Handle, Plan, default_shards, descriptors, memory};

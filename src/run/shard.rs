@@ -6,7 +6,7 @@ use super::upstream::{BYTES_A_TURN, Upstream};
 use crate::dns::Resolver;
 use crate::exit::{self, Burst, Target, Ways};
 use crate::flow::{FlowId, FlowKey};
-use crate::gateway::{Answer, Datagram, Event, Fate, Gateway, Order, Snapshot, Stray};
+use crate::gateway::{Answer, Datagram, Event, Fate, Gateway, Order, Snapshot, Stray, Survey};
 use crate::kernel::fastpath::Fastpath;
 use crate::link::Tun;
 use crate::packet::build::Unreachable;
@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Packets read from the link before everything else gets its turn.
 const PACKETS_A_TURN: usize = 64;
@@ -52,6 +53,8 @@ pub(super) enum Control {
     Stray(Offload, Vec<u8>),
     /// The hardware addresses of clients.
     Neighbours(HashMap<IpAddr, [u8; 6]>),
+    /// Tell what goes on, and list so many flows.
+    Survey(usize, oneshot::Sender<Survey>),
     /// End all flows and return.
     Stop,
     /// The inside is gone: carry what it has sent to its end, then stop.
@@ -254,6 +257,8 @@ impl Shard {
                     self.go_on(&offload, &packet, now);
                 }
                 Control::Neighbours(neighbours) => self.gateway.set_neighbours(neighbours),
+                // Who does not wait any more needs no answer.
+                Control::Survey(most, to) => drop(to.send(self.gateway.survey(most, now))),
                 Control::Stop => {
                     self.stop(now);
                     return false;

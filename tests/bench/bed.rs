@@ -42,8 +42,13 @@ impl Drop for Running {
     }
 }
 
-/// Starts the daemon on a host, and waits until the gate is closed.
+/// Starts the daemon on a host, with a control socket beside its configuration, and waits until the gate is closed.
 pub(crate) fn gate(host: &Host, config: &Path) -> Result<Running> {
+    let text = fs::read_to_string(config)?;
+    if !text.contains("[control]") {
+        let socket = config.with_extension("sock");
+        fs::write(config, format!("{text}\n[control]\nsocket = {socket:?}\n"))?;
+    }
     let mut child = host.run(|| {
         let mut command = Command::new(cordon()?);
         command.args(["run", "--config"]).arg(config);

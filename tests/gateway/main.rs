@@ -18,4 +18,5 @@ mod passing;
 mod quic;
 mod redaction;
 mod streams;
+mod survey;
 mod world;

@@ -27,7 +27,7 @@ pub(crate) const NL: &str = "193.0.0.1";
 
 /// A machine, and what lies behind its only link: two hosts for proxies, and one for the servers of the world.
 pub(crate) struct Abroad {
-    machine: Host,
+    pub(crate) machine: Host,
     pub(crate) net: Host,
     pub(crate) german: Host,
     pub(crate) dutch: Host,

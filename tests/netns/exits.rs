@@ -192,7 +192,10 @@ fn streams_pass_an_http_proxy_inside_tls_and_only_with_its_own_certificate() {
         abroad.succeed(&options.each(), &["unreachable", &to, "3"]);
         watch.nothing_else();
         let events = fs::read_to_string(options.events()).unwrap();
-        assert!(events.contains("exit-malformed"), "{events}");
+        assert!(
+            events.contains("its certificate is not trusted"),
+            "{events}"
+        );
     });
 }
 
@@ -401,8 +404,12 @@ fn what_is_wrong_with_an_exit_is_said_and_nothing_goes_past_it() {
         let to = format!("{US}:9");
         let credentials = ", credentials = \"de\"";
         for (server, password, why) in [
-            (format!("{DE}:1080"), "wrong", "exit-credentials"),
-            (format!("{NL}:1080"), PASSWORD, "exit-unreachable"),
+            (
+                format!("{DE}:1080"),
+                "wrong",
+                "it does not accept our user and password",
+            ),
+            (format!("{NL}:1080"), PASSWORD, "it cannot be connected to"),
             ("proxy.example:1080".into(), PASSWORD, "no-prc"),
             ("nowhere.example:1080".into(), PASSWORD, "looked up"),
         ] {

@@ -5,23 +5,24 @@ use crate::servers;
 use cordon::kernel::namespace::lab::{Host, Lab, Observer};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 pub(crate) const US: &str = "198.41.0.4";
 pub(crate) const US6: &str = "2001:503:ba3e::2:30";
-const CN: &str = "1.2.4.8";
+pub(crate) const CN: &str = "1.2.4.8";
 
 /// A phone, a router, the world.
 pub(crate) struct Net {
     pub(crate) phone: Host,
     pub(crate) router: Host,
     pub(crate) world: Host,
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
-fn net(lab: &Lab) -> Net {
+pub(crate) fn net(lab: &Lab) -> Net {
     wired(lab, |lab, phone, router| {
         lab.wire((phone, "wlan"), (router, "lan")).unwrap();
     })
@@ -77,8 +78,30 @@ pub(crate) fn wired(lab: &Lab, cable: impl FnOnce(&Lab, &Host, &Host)) -> Net {
 
 const NO_CN: &str = "version = 1\nname = \"test\"\n[default]\naction = \"allow\"\n\
     [[rule]]\nid = \"no-prc\"\njurisdiction = [\"CN\"]\naction = \"block\"\n";
-const NO_US: &str = "version = 1\nname = \"test\"\n[default]\naction = \"allow\"\n\
+pub(crate) const NO_US: &str = "version = 1\nname = \"test\"\n[default]\naction = \"allow\"\n\
     [[rule]]\nid = \"no-us\"\njurisdiction = [\"US\"]\naction = \"block\"\n";
+
+/// Starts the daemon on a host and waits until it says that the gate is closed.
+pub(crate) fn launch(host: &Host, config: &Path) -> Child {
+    host.run(|| {
+        let mut child = Command::new(cordon())
+            .args(["run", "--config"])
+            .arg(config)
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        while !said.contains("the gate is closed") {
+            match lines.next() {
+                Some(line) => said.push_str(&line?),
+                None => panic!("the daemon ended: {said}"),
+            }
+        }
+        thread::spawn(move || lines.for_each(drop));
+        Ok(child)
+    })
+    .unwrap()
+}
 
 impl Net {
     /// Starts the daemon on the router and waits until it says that the gate is closed.
@@ -88,29 +111,18 @@ impl Net {
             fs::write(&policy, NO_CN).unwrap();
         }
         let config = self.directory.path().join("cordon.toml");
-        fs::write(&config, format!("policy = {policy:?}\n[link]\n{link}\n")).unwrap();
-        self.router
-            .run(|| {
-                let mut child = Command::new(cordon())
-                    .args(["run", "--config"])
-                    .arg(&config)
-                    .stderr(Stdio::piped())
-                    .spawn()?;
-                let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-                let mut said = String::new();
-                while !said.contains("the gate is closed") {
-                    match lines.next() {
-                        Some(line) => said.push_str(&line?),
-                        None => panic!("the daemon ended: {said}"),
-                    }
-                }
-                thread::spawn(move || lines.for_each(drop));
-                Ok(child)
-            })
-            .unwrap()
+        let socket = self.socket();
+        let text = format!("policy = {policy:?}\n[control]\nsocket = {socket:?}\n[link]\n{link}\n");
+        fs::write(&config, text).unwrap();
+        launch(&self.router, &config)
     }
 
-    fn peer_on(&self, host: &Host, arguments: &[&str]) -> Result<(), String> {
+    /// Where the daemon can be asked.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("run/control.sock")
+    }
+
+    pub(crate) fn peer_on(&self, host: &Host, arguments: &[&str]) -> Result<(), String> {
         let output = host
             .run(|| Ok(Command::new(peer()).args(arguments).output()?))
             .unwrap();
@@ -136,7 +148,7 @@ pub(crate) fn end(mut child: Child) {
     assert!(child.wait().unwrap().success());
 }
 
-const GATEWAY: &str = "inside = [\"lan\"]";
+pub(crate) const GATEWAY: &str = "inside = [\"lan\"]";
 
 #[test]
 fn a_phone_behind_the_router_gets_its_bytes_and_not_the_forbidden_ones() {
@@ -282,7 +294,10 @@ fn a_used_tun_name_and_a_missing_interface_are_said_and_leave_the_machine_as_it_
             ("inside = [\"wan\"]", "cordon0"),
             ("inside = [\"lan9\"]\ntun = \"cordon9\"", "lan9"),
         ] {
-            fs::write(&config, format!("policy = {policy:?}\n[link]\n{link}\n")).unwrap();
+            let socket = net.directory.path().join("second.sock");
+            let text =
+                format!("policy = {policy:?}\n[control]\nsocket = {socket:?}\n[link]\n{link}\n");
+            fs::write(&config, text).unwrap();
             let output = net
                 .router
                 .run(|| {

@@ -20,6 +20,7 @@
 
 mod abroad;
 mod cable;
+mod control;
 mod demo;
 mod divert;
 mod doctor;

@@ -276,8 +276,9 @@ impl Net {
         fs::write(&policy, policy_text).unwrap();
         let config = self.directory.path().join("cordon.toml");
         let events = self.directory.path().join("events.jsonl");
+        let socket = self.directory.path().join("control.sock");
         let text = format!(
-            "policy = {policy:?}\n[link]\ninside = [\"lan\"]\n{link}\n[events]\nfile = {events:?}\n[dns]\n{dns}\n"
+            "policy = {policy:?}\n[control]\nsocket = {socket:?}\n[link]\ninside = [\"lan\"]\n{link}\n[events]\nfile = {events:?}\n[dns]\n{dns}\n"
         );
         fs::write(&config, text).unwrap();
         self.router

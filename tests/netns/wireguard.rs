@@ -409,7 +409,10 @@ fn what_is_wrong_with_a_tunnel_is_said_and_nothing_goes_past_it() {
             .succeed(&options.each(), &["unreachable", &to, "3"]);
         watch.nothing_else();
         let events = fs::read_to_string(options.events()).unwrap();
-        assert!(events.contains("exit-unreachable"), "{events}");
+        assert!(
+            events.contains("it does not answer, or does not know our key"),
+            "{events}"
+        );
         // One in a jurisdiction that is blocked.
         let options = server.options("1.2.4.8:51820", "");
         let watch = server.abroad.watch(&[]);
