@@ -63,11 +63,11 @@ impl Compiled {
     /// Merges sources, of which earlier ones count first where only one can, with what the operator file says.
     pub(super) fn new(sources: &[Source], operators: &Operators) -> Result<Self, BadData> {
         let mut merge = Merge::new(sources, operators)?;
-        let mut v4 = TableBuilder::default();
+        let mut v4 = TableBuilder::for_ranges(merge.most_ranges(Family::V4));
         // Columns of the family stay below 2^32.
         let v4_counts = merge.family(Family::V4, |start, record| v4.push(start as u32, record))?;
         let v4 = v4.finish().ok_or(BadData::TooMany("ranges"))?;
-        let mut v6 = Builder64::default();
+        let mut v6 = Builder64::for_ranges(merge.most_ranges(Family::V6));
         let v6_counts = merge.family(Family::V6, |start, record| v6.push(start, record))?;
         let v6 = v6.finish()?;
         let counts = v4_counts.into_iter().zip(v6_counts);

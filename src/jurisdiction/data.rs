@@ -2,6 +2,7 @@
 
 use super::column::Fact;
 use super::compile::{Compiled, Record};
+use super::embedded;
 use super::names::AsNames;
 use super::operators::{Operator, Operators};
 use super::pack::sha256;
@@ -58,14 +59,6 @@ pub enum Says {
     Anycast(Anycast),
 }
 
-/// The embedded sources, in the order in which they count.
-const EMBEDDED: [&[u8]; 4] = [
-    include_bytes!("data/geo-whois.cdb"),
-    include_bytes!("data/rir.cdb"),
-    include_bytes!("data/asn.cdb"),
-    include_bytes!("data/as-country.cdb"),
-];
-
 impl Data {
     /// The data that the program carries.
     pub fn embedded() -> Result<Self, BadData> {
@@ -74,7 +67,7 @@ impl Data {
 
     /// The sources that the program carries, to be compiled together with others.
     pub fn embedded_sources() -> Result<Vec<Source>, BadData> {
-        EMBEDDED.into_iter().map(Source::read_embedded).collect()
+        embedded::sources()
     }
 
     /// Merges sources into one snapshot. Where only one answer can count, earlier sources count first.

@@ -25,7 +25,6 @@ struct Fine {
 }
 
 /// A [`Table64`] that is being made, range by range.
-#[derive(Default)]
 pub(super) struct Builder64 {
     table: TableBuilder<u64, 9>,
     /// The last range of the table, which may still turn out to have ranges within.
@@ -36,6 +35,16 @@ pub(super) struct Builder64 {
 }
 
 impl Builder64 {
+    /// With room for so many ranges.
+    pub(super) fn for_ranges(ranges: usize) -> Self {
+        Self {
+            table: TableBuilder::for_ranges(ranges),
+            last: None,
+            fine: Fine::default(),
+            holds: 0,
+        }
+    }
+
     /// Appends a range. Starts ascend from 0; records are below [`FINE`].
     pub(super) fn push(&mut self, start: u128, record: u32) {
         let (upper, lower) = ((start >> 64) as u64, start as u64);

@@ -149,19 +149,19 @@ pub(super) struct TableBuilder<K: Key, const WIDTH: usize> {
     zeros: u8,
 }
 
-impl<K: Key, const WIDTH: usize> Default for TableBuilder<K, WIDTH> {
-    fn default() -> Self {
+impl<K: Key, const WIDTH: usize> TableBuilder<K, WIDTH> {
+    /// With room for so many ranges: what is not used costs nothing, while growing would cost copies.
+    pub(super) fn for_ranges(ranges: usize) -> Self {
+        let blocks = ranges / WIDTH + 1;
         Self {
-            blocks: Vec::new(),
-            firsts: Vec::new(),
+            blocks: Vec::with_capacity(blocks),
+            firsts: Vec::with_capacity(blocks),
             len: 0,
             open: Vec::with_capacity(WIDTH),
             zeros: u8::MAX,
         }
     }
-}
 
-impl<K: Key, const WIDTH: usize> TableBuilder<K, WIDTH> {
     /// Appends a range. Starts ascend from the lowest key; values are at most [`HIGHEST`].
     pub(super) fn push(&mut self, start: K, value: u32) {
         self.len += 1;
@@ -349,7 +349,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn table<K: Key, const WIDTH: usize>(starts: &[K], values: &[u32]) -> Table<K, WIDTH> {
-        let mut builder = TableBuilder::default();
+        let mut builder = TableBuilder::for_ranges(starts.len());
         for (start, value) in starts.iter().zip(values) {
             builder.push(*start, *value);
         }
