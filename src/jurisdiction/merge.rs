@@ -1,15 +1,16 @@
 //! Goes through the columns of all sources at once, range by range.
 
-use super::column::{Body, Column, ColumnSteps, Fact, steps_in};
+use super::column::{Body, Column, Fact, steps_in};
 use super::compile::Record;
 use super::fine::FINE;
-use super::joined::{Joined, JoinedSteps};
+use super::joined::Joined;
+use super::lanes::{JoinedLane, Key, Lane, Lanes, Now, Role};
 use super::operators::Operators;
 use super::place::{Place, Voice, anycast};
 use super::rows::Family;
 use super::seats::{Seats, seats};
 use super::source::Source;
-use super::{Asn, BadData, OperatorId};
+use super::{BadData, OperatorId};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::borrow::Cow;
@@ -18,15 +19,6 @@ use std::sync::Arc;
 
 /// As a power of two: how many records [`Merge`] keeps at hand.
 const RECENT_BITS: u32 = 12;
-
-/// What tells records apart while they are gathered.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Key {
-    asn: Asn,
-    place: u32,
-    /// By prefix: operator id + 1.
-    operator: u16,
-}
 
 pub(super) struct Merge<'a> {
     sources: &'a [Source],
@@ -47,50 +39,9 @@ pub(super) struct Merge<'a> {
     combinations: Vec<u32>,
     /// The answers of a combination while they are looked up.
     scratch: Vec<u32>,
+    /// The place of the newest combination.
+    last_place: Option<u32>,
     hasher: RandomState,
-}
-
-/// All lanes of a family.
-struct Lanes<'a> {
-    single: Vec<Lane<'a>>,
-    joined: Option<JoinedLane<'a>>,
-}
-
-/// Joined columns on their way through the merge.
-struct JoinedLane<'a> {
-    steps: JoinedSteps<'a>,
-    /// What the value of each column becomes.
-    roles: Vec<(usize, Role)>,
-    ended: bool,
-}
-
-/// What holds at a place of the merge.
-struct Now {
-    /// What the single lanes say.
-    key: Key,
-    answers: Vec<u32>,
-    /// What all lanes say, while it is put together.
-    all: Vec<u32>,
-    /// How many single lanes say anything.
-    speaking: usize,
-    /// The record of what the joined lane says; without one it says nothing.
-    joined: u32,
-}
-
-/// A column on its way through the merge.
-struct Lane<'a> {
-    steps: ColumnSteps<'a>,
-    ended: bool,
-    role: Role,
-    value: u32,
-}
-
-/// What a lane's value becomes.
-#[derive(Clone, Copy)]
-enum Role {
-    Operator,
-    FirstOrigin,
-    Answer(usize),
 }
 
 impl<'a> Merge<'a> {
@@ -127,6 +78,7 @@ impl<'a> Merge<'a> {
             place_numbers: HashTable::new(),
             answers: Vec::new(),
             scratch: Vec::new(),
+            last_place: None,
             hasher: RandomState::default(),
         })
     }
@@ -274,7 +226,12 @@ impl<'a> Merge<'a> {
                 values.get(*column).copied().unwrap_or(0),
             );
         }
-        key.place = self.place(&answers)?;
+        // Neighbours mostly differ in who originates them.
+        key.place = match self.last_place {
+            Some(place) if self.answers_of(place) == answers => place,
+            _ => self.place(&answers)?,
+        };
+        self.last_place = Some(key.place);
         self.scratch = answers;
         // Nothing else has such a key, so that it needs not be found again.
         let record = self.new_record(key)?;
@@ -417,90 +374,7 @@ fn joined(column: &Column) -> Option<&Arc<Joined>> {
     }
 }
 
-impl Key {
-    /// What a value tells by its role.
-    fn set(&mut self, answers: &mut [u32], role: Role, value: u32) {
-        match role {
-            Role::Operator => self.operator = u16::try_from(value).unwrap_or(0),
-            Role::FirstOrigin => self.asn = value,
-            Role::Answer(voice) => {
-                if let Some(answer) = answers.get_mut(voice) {
-                    *answer = value;
-                }
-            }
-        }
-    }
-}
-
-impl Now {
-    /// Takes what a single lane says at its step.
-    fn take(&mut self, lane: &mut Lane<'_>) {
-        let value = lane.steps.step().value;
-        self.key.set(&mut self.answers, lane.role, value);
-        self.speaking += usize::from(value != 0);
-        self.speaking -= usize::from(lane.value != 0);
-        lane.value = value;
-    }
-}
-
-impl<'a> JoinedLane<'a> {
-    /// At its first step; `None` without steps.
-    fn new(mut steps: JoinedSteps<'a>, roles: Vec<(usize, Role)>) -> Result<Option<Self>, BadData> {
-        Ok(steps.advance()?.then_some(Self {
-            steps,
-            roles,
-            ended: false,
-        }))
-    }
-}
-
-impl Lanes<'_> {
-    /// Where the next step of any is.
-    #[inline]
-    fn start(&self) -> Option<u128> {
-        let joined = self.joined.as_ref().map(|lane| lane.steps.start());
-        let single = self.single.iter().map(Lane::start);
-        single.chain(joined).min()
-    }
-
-    /// Lets go of those that have no step left.
-    #[inline]
-    fn drop_ended(&mut self) {
-        if self.single.iter().any(|lane| lane.ended) {
-            self.single.retain(|lane| !lane.ended);
-        }
-        if self.joined.as_ref().is_some_and(|lane| lane.ended) {
-            self.joined = None;
-        }
-    }
-}
-
 fn hash(hasher: &RandomState, key: Key) -> u64 {
     let [asn, place, operator]: [u128; 3] = [key.asn.into(), key.place.into(), key.operator.into()];
     hasher.hash_one(asn | place << 32 | operator << 64)
-}
-
-impl<'a> Lane<'a> {
-    /// At its first step; `None` for a column without steps.
-    fn new(mut steps: ColumnSteps<'a>, role: Role) -> Result<Option<Self>, BadData> {
-        Ok(steps.advance()?.then_some(Self {
-            steps,
-            ended: false,
-            role,
-            value: 0,
-        }))
-    }
-
-    /// Where its next step is.
-    #[inline]
-    fn start(&self) -> u128 {
-        self.steps.step().start
-    }
-
-    /// Goes on to the next step.
-    #[inline]
-    fn step(&mut self) -> Result<(), BadData> {
-        self.ended = !self.steps.advance()?;
-        Ok(())
-    }
 }

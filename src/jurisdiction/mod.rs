@@ -19,6 +19,7 @@ mod fine;
 mod groups;
 mod import;
 mod joined;
+mod lanes;
 mod merge;
 mod names;
 mod operators;

@@ -36,7 +36,7 @@ impl Key for u32 {
     type Distance = i16;
     const FAR: i16 = i16::MAX;
     const LAST: Self = Self::MAX;
-    const BITS: u32 = Self::BITS;
+    const BITS: Self = Self::BITS;
     const SPREAD: usize = 2;
     #[inline]
     fn above(self, below: u32) -> usize {
@@ -66,7 +66,7 @@ impl Key for u64 {
     const FAR: i32 = i32::MAX;
     const LAST: Self = Self::MAX;
     const BITS: u32 = Self::BITS;
-    const SPREAD: usize = 1;
+    const SPREAD: usize = 2;
     #[inline]
     fn above(self, below: u32) -> usize {
         (self >> (below & 63)) as usize
@@ -107,9 +107,6 @@ const TOO_MANY: usize = 1 << (21 + LEAST_BITS);
 
 /// How many blocks may begin within a slot.
 const AHEAD: usize = 4;
-
-/// The highest value that a table can hold.
-pub(super) const HIGHEST: u32 = 0xff_ffff;
 
 /// Some ranges. Behind the last one of a block that is not full stands the farthest distance, with its value.
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +159,7 @@ impl<K: Key, const WIDTH: usize> TableBuilder<K, WIDTH> {
         }
     }
 
-    /// Appends a range. Starts ascend from the lowest key; values are at most [`HIGHEST`].
+    /// Appends a range. Starts ascend from the lowest key; values have 24 bits.
     pub(super) fn push(&mut self, start: K, value: u32) {
         self.len += 1;
         if let Some((first, _)) = self.open.first() {
