@@ -2,6 +2,7 @@
 //! distances without them, then the values. A third of the size of the same data as a search tree.
 
 use super::BadData;
+use super::joined::Part;
 use super::pack::Packed;
 use super::rows::{Family, Step};
 use std::borrow::Cow;
@@ -63,48 +64,26 @@ pub(super) enum Body {
     Plain(Vec<u8>),
     /// As they lie in the program; they are taken out only while they are read.
     Packed(Packed),
-}
-
-impl Body {
-    /// The bytes as they are read.
-    pub(super) fn bytes(&self) -> Result<Cow<'_, [u8]>, BadData> {
-        match self {
-            Self::Plain(bytes) => Ok(Cow::Borrowed(bytes)),
-            Self::Packed(packed) => packed.unpack().map(Cow::Owned),
-        }
-    }
+    /// Among others, as they lie in the program.
+    Joined(Part),
 }
 
 impl Column {
     /// Encodes steps whose starts ascend.
     pub(super) fn encode(fact: Fact, family: Family, steps: &[Step]) -> Self {
-        let mut zeros = Vec::with_capacity(steps.len());
-        let mut distances = Vec::new();
-        let mut values = Vec::new();
-        let mut previous = 0;
-        for step in steps {
-            let distance = step.start.saturating_sub(previous);
-            let shift = if distance == 0 {
-                0
-            } else {
-                distance.trailing_zeros()
-            };
-            zeros.push(u8::try_from(shift).unwrap_or(0));
-            put_varint(&mut distances, distance >> shift);
-            put_varint(&mut values, step.value.into());
-            previous = step.start;
-        }
-        let mut body = Vec::with_capacity(8 + zeros.len() + distances.len() + values.len());
-        for length in [zeros.len(), distances.len()] {
-            body.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-        }
-        body.extend(zeros);
-        body.extend(distances);
-        body.extend(values);
         Self {
             fact,
             family,
-            body: Body::Plain(body),
+            body: Body::Plain(encode(steps)),
+        }
+    }
+
+    /// Its bytes as [`steps`](Self::steps) reads them.
+    pub(super) fn bytes(&self) -> Result<Cow<'_, [u8]>, BadData> {
+        match &self.body {
+            Body::Plain(bytes) => Ok(Cow::Borrowed(bytes)),
+            Body::Packed(packed) => packed.unpack().map(Cow::Owned),
+            Body::Joined(part) => part.alone(self.family).map(Cow::Owned),
         }
     }
 
@@ -129,8 +108,40 @@ impl Column {
 
     /// How many steps it has, as its head says.
     pub(super) fn len(&self) -> usize {
-        self.body.bytes().map_or(0, |body| steps_in(&body))
+        match &self.body {
+            Body::Plain(body) => steps_in(body),
+            Body::Packed(packed) => packed.unpack().map_or(0, |body| steps_in(&body)),
+            Body::Joined(part) => part.steps,
+        }
     }
+}
+
+/// Steps whose starts ascend, as [`Column::steps`] reads them.
+pub(super) fn encode(steps: &[Step]) -> Vec<u8> {
+    let mut zeros = Vec::with_capacity(steps.len());
+    let mut distances = Vec::new();
+    let mut values = Vec::new();
+    let mut previous = 0;
+    for step in steps {
+        let distance = step.start.saturating_sub(previous);
+        let shift = if distance == 0 {
+            0
+        } else {
+            distance.trailing_zeros()
+        };
+        zeros.push(u8::try_from(shift).unwrap_or(0));
+        put_varint(&mut distances, distance >> shift);
+        put_varint(&mut values, step.value.into());
+        previous = step.start;
+    }
+    let mut body = Vec::with_capacity(8 + zeros.len() + distances.len() + values.len());
+    for length in [zeros.len(), distances.len()] {
+        body.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    }
+    body.extend(zeros);
+    body.extend(distances);
+    body.extend(values);
+    body
 }
 
 /// How many steps the bytes of a column say they have.
@@ -253,7 +264,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn decode(column: &Column) -> Result<Vec<Step>, BadData> {
-        let body = column.body.bytes()?;
+        let body = column.bytes()?;
         let mut steps = column.steps(&body)?;
         let mut all = Vec::new();
         while let Some(step) = steps.next()? {
@@ -303,7 +314,7 @@ mod tests {
             })
             .collect();
         let column = Column::encode(Fact::Location, Family::V4, &steps);
-        let body = column.body.bytes().unwrap().into_owned();
+        let body = column.bytes().unwrap().into_owned();
         for length in 0..body.len() {
             let cut = Column {
                 body: Body::Plain(body[..length].to_vec()),

@@ -1,6 +1,6 @@
 //! All sources, merged into one table of ranges.
 
-use super::fine::{FINE, Ranges64};
+use super::fine::{Builder64, Table64};
 use super::merge::Merge;
 use super::operators::Operators;
 use super::place::{Place, Voice};
@@ -46,9 +46,7 @@ impl Record {
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) v4: Table<u32, 12>,
-    /// By the upper 64 bits. [`FINE`] says that the rest decides, in `fine`.
-    pub(super) v6: Table<u64, 9>,
-    pub(super) fine: Vec<(u128, u32)>,
+    pub(super) v6: Table64,
     pub(super) records: Vec<Record>,
     pub(super) places: Vec<Place>,
     /// Who gives the answers of a place, in this order.
@@ -65,13 +63,13 @@ impl Compiled {
     /// Merges sources, of which earlier ones count first where only one can, with what the operator file says.
     pub(super) fn new(sources: &[Source], operators: &Operators) -> Result<Self, BadData> {
         let mut merge = Merge::new(sources, operators)?;
-        let mut v4 = TableBuilder::default();
+        let mut v4 = TableBuilder::for_ranges(merge.most_ranges(Family::V4));
         // Columns of the family stay below 2^32.
         let v4_counts = merge.family(Family::V4, |start, record| v4.push(start as u32, record))?;
-        let v4 = v4.finish();
-        let mut v6 = Ranges64::default();
+        let v4 = v4.finish().ok_or(BadData::TooMany("ranges"))?;
+        let mut v6 = Builder64::for_ranges(merge.most_ranges(Family::V6));
         let v6_counts = merge.family(Family::V6, |start, record| v6.push(start, record))?;
-        let (v6, fine) = v6.finish();
+        let v6 = v6.finish()?;
         let counts = v4_counts.into_iter().zip(v6_counts);
         let Merge {
             mut records,
@@ -85,7 +83,6 @@ impl Compiled {
         Ok(Self {
             v4,
             v6,
-            fine,
             records,
             places,
             voices,
@@ -93,22 +90,5 @@ impl Compiled {
             first_origin,
             counts: counts.map(<[usize; 2]>::from).collect(),
         })
-    }
-
-    /// The record of an IPv6 address.
-    #[inline]
-    pub(super) fn v6_record(&self, address: u128) -> Option<u32> {
-        let record = self.v6.get((address >> 64) as u64)?;
-        if record == FINE {
-            return self.fine_record(address);
-        }
-        Some(record)
-    }
-
-    /// Few addresses lie where ranges are finer than /64.
-    #[cold]
-    fn fine_record(&self, address: u128) -> Option<u32> {
-        let behind = self.fine.partition_point(|(start, _)| *start <= address);
-        Some(self.fine.get(behind.checked_sub(1)?)?.1)
     }
 }

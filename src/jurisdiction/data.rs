@@ -2,12 +2,13 @@
 
 use super::column::Fact;
 use super::compile::{Compiled, Record};
+use super::embedded;
 use super::names::AsNames;
 use super::operators::{Operator, Operators};
 use super::pack::sha256;
 use super::place::{Place, anycast};
 use super::source::{Meta, Source};
-use super::special::{self, Embedding};
+use super::special::{self, Embedding, Special};
 use super::{AddressFacts, Anycast, Asn, BadData, Confidence, Country, FewCountries, OperatorId};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -58,14 +59,6 @@ pub enum Says {
     Anycast(Anycast),
 }
 
-/// The embedded sources, in the order in which they count.
-const EMBEDDED: [&[u8]; 4] = [
-    include_bytes!("data/geo-whois.cdb"),
-    include_bytes!("data/rir.cdb"),
-    include_bytes!("data/asn.cdb"),
-    include_bytes!("data/as-country.cdb"),
-];
-
 impl Data {
     /// The data that the program carries.
     pub fn embedded() -> Result<Self, BadData> {
@@ -74,7 +67,7 @@ impl Data {
 
     /// The sources that the program carries, to be compiled together with others.
     pub fn embedded_sources() -> Result<Vec<Source>, BadData> {
-        EMBEDDED.into_iter().map(Source::read_embedded).collect()
+        embedded::sources()
     }
 
     /// Merges sources into one snapshot. Where only one answer can count, earlier sources count first.
@@ -104,12 +97,12 @@ impl Data {
     /// All facts of an address. Never allocates.
     #[inline]
     pub fn lookup(&self, address: IpAddr) -> AddressFacts {
-        if special::may_embed(address)
-            && let (inner, Some(embedding)) = special::unwrap(address)
-        {
-            return self.embedded_facts(inner, embedding);
+        // Goes on with numbers in registers: reading parts of an address across the parts in which it was just copied
+        // would wait for the copy, and all look-ups for each other.
+        match address {
+            IpAddr::V4(v4) => self.lookup_v4(v4.to_bits()),
+            IpAddr::V6(v6) => self.lookup_v6(v6.to_bits()),
         }
-        self.facts(address)
     }
 
     /// The operator that a domain name (lower case, without trailing dot) belongs to, by suffix on label boundaries.
@@ -216,17 +209,44 @@ impl Data {
 
     /// Ranges after merging (IPv4, IPv6), and bytes that the tables occupy.
     pub fn size(&self) -> (usize, usize, usize) {
-        let Compiled { v4, v6, fine, .. } = &self.tables;
-        (v4.len(), v6.len() + fine.len(), self.tables.memory())
+        let Compiled { v4, v6, .. } = &self.tables;
+        (v4.len(), v6.len(), self.tables.memory())
     }
 
-    #[inline]
+    fn lookup_v4(&self, address: u32) -> AddressFacts {
+        let v4 = Ipv4Addr::from_bits(address);
+        if special::is_plain_v4(v4) {
+            self.told(IpAddr::V4(v4), None, self.record_v4(address))
+        } else {
+            self.facts(IpAddr::V4(v4))
+        }
+    }
+
+    fn lookup_v6(&self, address: u128) -> AddressFacts {
+        let v6 = IpAddr::V6(address.into());
+        if special::is_plain_v6(address) {
+            return self.told(v6, None, self.record_v6(address));
+        }
+        match special::unwrap(v6) {
+            (inner, Some(embedding)) => self.embedded_facts(inner, embedding),
+            (_, None) => self.facts(v6),
+        }
+    }
+
+    /// The facts of an address that is not embedded in another.
+    #[cold]
     fn facts(&self, address: IpAddr) -> AddressFacts {
         let special = special::classify(address);
         let record = match special {
             None => self.record(address),
             Some(_) => &Record::NOTHING,
         };
+        self.told(address, special, record)
+    }
+
+    /// What a record tells of an address.
+    #[inline]
+    fn told(&self, address: IpAddr, special: Option<Special>, record: &Record) -> AddressFacts {
         let mut facts = AddressFacts {
             looked_up_as: address,
             embedded: None,
@@ -257,15 +277,21 @@ impl Data {
         }
     }
 
-    #[inline]
     fn record(&self, address: IpAddr) -> &Record {
-        let number = match address {
-            IpAddr::V4(v4) => self.tables.v4.get(v4.to_bits()),
-            IpAddr::V6(v6) => self.tables.v6_record(v6.to_bits()),
-        };
-        number
-            .and_then(|number| self.tables.records.get(number as usize))
-            .unwrap_or(&Record::NOTHING)
+        match address {
+            IpAddr::V4(v4) => self.record_v4(v4.to_bits()),
+            IpAddr::V6(v6) => self.record_v6(v6.to_bits()),
+        }
+    }
+
+    #[inline]
+    fn record_v4(&self, address: u32) -> &Record {
+        self.tables.record(self.tables.v4.get(address))
+    }
+
+    #[inline]
+    fn record_v6(&self, address: u128) -> &Record {
+        self.tables.record(self.tables.v6.get(address))
     }
 
     #[cold]
@@ -310,6 +336,13 @@ impl SourceInfo {
 }
 
 impl Compiled {
+    #[inline]
+    fn record(&self, number: Option<u32>) -> &Record {
+        number
+            .and_then(|number| self.records.get(number as usize))
+            .unwrap_or(&Record::NOTHING)
+    }
+
     fn answers_of(&self, place: u32) -> &[u32] {
         let width = self.voices.len();
         let start = place as usize * width;
@@ -319,7 +352,6 @@ impl Compiled {
     fn memory(&self) -> usize {
         self.v4.memory()
             + self.v6.memory()
-            + self.fine.len() * size_of::<(u128, u32)>()
             + self.records.len() * size_of::<Record>()
             + self.places.len() * size_of::<Place>()
             + self.answers.len() * size_of::<u32>()

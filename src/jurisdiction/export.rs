@@ -53,7 +53,7 @@ fn insert(
         .collect();
     let bodies: Vec<_> = columns
         .iter()
-        .map(|column| column.body.bytes())
+        .map(|column| column.bytes())
         .collect::<Result<_, _>>()?;
     let mut lanes = Vec::new();
     for (column, body) in columns.iter().zip(&bodies) {
@@ -177,7 +177,7 @@ mod tests {
         let again = again.finish(source.meta().clone()).unwrap();
         for (a, b) in source.columns.iter().zip(&again.columns) {
             assert_eq!((a.fact, a.family), (b.fact, b.family));
-            assert_eq!(a.body.bytes(), b.body.bytes());
+            assert_eq!(a.bytes(), b.bytes());
         }
         assert_eq!(
             AsNames::new(again.names.into_iter().collect()).name(13335),

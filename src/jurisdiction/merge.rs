@@ -1,29 +1,24 @@
 //! Goes through the columns of all sources at once, range by range.
 
-use super::column::{Column, ColumnSteps, Fact, steps_in};
+use super::column::{Body, Column, Fact, steps_in};
 use super::compile::Record;
 use super::fine::FINE;
+use super::joined::Joined;
+use super::lanes::{JoinedLane, Key, Lane, Lanes, Now, Role};
 use super::operators::Operators;
 use super::place::{Place, Voice, anycast};
 use super::rows::Family;
 use super::seats::{Seats, seats};
 use super::source::Source;
-use super::{Asn, BadData, OperatorId};
+use super::{BadData, OperatorId};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use std::borrow::Cow;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 /// As a power of two: how many records [`Merge`] keeps at hand.
-const RECENT_BITS: u32 = 14;
-
-/// What tells records apart while they are gathered.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Key {
-    asn: Asn,
-    place: u32,
-    /// By prefix: operator id + 1.
-    operator: u16,
-}
+const RECENT_BITS: u32 = 12;
 
 pub(super) struct Merge<'a> {
     sources: &'a [Source],
@@ -32,32 +27,21 @@ pub(super) struct Merge<'a> {
     pub(super) voices: Vec<Voice>,
     pub(super) first_origin: Option<usize>,
     pub(super) records: Vec<Record>,
-    /// [`Key::operator`] of each record.
-    by_prefix: Vec<u16>,
-    /// Numbers of records, by their keys.
-    record_numbers: HashTable<u32>,
+    /// Numbers of records, each with its [`Key::operator`], by their keys; but for those of `combinations`.
+    record_numbers: HashTable<(u32, u16)>,
     /// Records asked for lately: neighbours repeat each other, and this fits a near cache.
     recent: Vec<(Key, u32)>,
     pub(super) places: Vec<Place>,
     /// Numbers of places, by their answers.
     place_numbers: HashTable<u32>,
     pub(super) answers: Vec<u32>,
+    /// The record where nothing but the joined columns speaks, by the number of their combination.
+    combinations: Vec<u32>,
+    /// The answers of a combination while they are looked up.
+    scratch: Vec<u32>,
+    /// The place of the newest combination.
+    last_place: Option<u32>,
     hasher: RandomState,
-}
-
-/// A column on its way through the merge.
-struct Lane<'a> {
-    steps: ColumnSteps<'a>,
-    ended: bool,
-    role: Role,
-}
-
-/// What a lane's value becomes.
-#[derive(Clone, Copy)]
-enum Role {
-    Operator,
-    FirstOrigin,
-    Answer(usize),
 }
 
 impl<'a> Merge<'a> {
@@ -85,15 +69,23 @@ impl<'a> Merge<'a> {
             seats: seats(sources)?,
             voices,
             first_origin,
-            records: Vec::new(),
-            by_prefix: Vec::new(),
+            // Room that is not used costs nothing; growing would cost copies.
+            records: Vec::with_capacity(most_records(sources)),
+            combinations: Vec::with_capacity(most_records(sources)),
             record_numbers: HashTable::new(),
             recent: vec![(nothing_held, 0); 1 << RECENT_BITS],
             places: Vec::new(),
             place_numbers: HashTable::new(),
             answers: Vec::new(),
+            scratch: Vec::new(),
+            last_place: None,
             hasher: RandomState::default(),
         })
+    }
+
+    /// At most so many ranges a family has.
+    pub(super) fn most_ranges(&self, family: Family) -> usize {
+        self.sources.iter().map(|source| source.len(family)).sum()
     }
 
     /// Calls back for every range of a family with the number of its record. How many ranges each source has.
@@ -104,21 +96,38 @@ impl<'a> Merge<'a> {
     ) -> Result<Vec<usize>, BadData> {
         let operators = self.operators.columns(family);
         let columns = self.columns(family, &operators);
+        let joined = columns.iter().find_map(|(_, column)| joined(column));
+        let of_joined = |column: &Column| match &column.body {
+            Body::Joined(part)
+                if joined.is_some_and(|joined| Arc::ptr_eq(joined, &part.joined)) =>
+            {
+                Some(part.column)
+            }
+            Body::Joined(_) | Body::Plain(_) | Body::Packed(_) => None,
+        };
         let bodies = columns
             .iter()
-            .map(|(_, column)| column.body.bytes())
+            .map(|(_, column)| match of_joined(column) {
+                Some(_) => Ok(Cow::default()),
+                None => column.bytes(),
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let mut counts = vec![0; self.sources.len()];
-        let mut lanes = Vec::new();
+        let (mut single, mut roles) = (Vec::new(), Vec::new());
         for ((source, column), body) in columns.iter().zip(&bodies) {
+            let of_joined = of_joined(column);
             if let Some(count) = source.and_then(|source| counts.get_mut(source)) {
-                *count += steps_in(body);
+                *count += of_joined.map_or_else(|| steps_in(body), |_| column.len());
             }
-            if let Some(role) = self.role(*source, column.fact) {
-                lanes.extend(Lane::new(column.steps(body)?, role)?);
+            match (self.role(*source, column.fact), of_joined) {
+                (Some(role), Some(column)) => roles.push((column, role)),
+                (Some(role), None) => single.extend(Lane::new(column.steps(body)?, role)?),
+                (None, _) => {}
             }
         }
-        self.merge(lanes, &mut emit)?;
+        let joined = joined.map(|joined| JoinedLane::new(joined.steps(family)?, roles));
+        let joined = joined.transpose()?.flatten();
+        self.merge(Lanes { single, joined }, &mut emit)?;
         Ok(counts)
     }
 
@@ -153,58 +162,107 @@ impl<'a> Merge<'a> {
 
     fn merge(
         &mut self,
-        mut lanes: Vec<Lane<'_>>,
+        mut lanes: Lanes<'_>,
         emit: &mut impl FnMut(u128, u32),
     ) -> Result<(), BadData> {
-        let mut answers = vec![0; self.voices.len()];
-        let mut key = Key {
+        let answers = vec![0; self.voices.len()];
+        let key = Key {
             place: self.place(&answers)?,
             ..Key::default()
         };
         let mut previous = self.record(key)?;
-        let mut start = lanes.iter().map(|lane| lane.start()).min();
+        let mut now = Now {
+            key,
+            answers,
+            all: Vec::new(),
+            speaking: 0,
+            joined: previous,
+        };
+        let mut start = lanes.start();
         if start != Some(0) {
             emit(0, previous);
         }
         while let Some(here) = start {
-            let (mut moved, mut ended) = (false, false);
-            for lane in lanes.iter_mut().filter(|lane| lane.start() == here) {
-                let value = lane.steps.step().value;
-                match lane.role {
-                    Role::Operator => key.operator = u16::try_from(value).unwrap_or(0),
-                    Role::FirstOrigin => key.asn = value,
-                    Role::Answer(voice) => {
-                        moved = true;
-                        if let Some(answer) = answers.get_mut(voice) {
-                            *answer = value;
-                        }
-                    }
-                }
-                ended |= lane.step()?;
+            for lane in lanes.single.iter_mut().filter(|lane| lane.start() == here) {
+                now.take(lane);
+                lane.step()?;
             }
-            if moved {
-                key.place = self.place(&answers)?;
+            if let Some(lane) = lanes
+                .joined
+                .as_mut()
+                .filter(|lane| lane.steps.start() == here)
+            {
+                now.joined = self.combination(lane)?;
+                lane.ended = !lane.steps.advance()?;
             }
-            let record = self.record(key)?;
+            let record = match now.speaking {
+                0 => now.joined,
+                _ => self.both(&mut now)?,
+            };
             if previous != record || here == 0 {
                 emit(here, record);
                 previous = record;
             }
-            if ended {
-                lanes.retain(|lane| !lane.ended);
-            }
-            start = lanes.iter().map(|lane| lane.start()).min();
+            lanes.drop_ended();
+            start = lanes.start();
         }
         Ok(())
     }
 
+    /// The record where nothing but the joined lane speaks.
+    fn combination(&mut self, lane: &JoinedLane<'_>) -> Result<u32, BadData> {
+        let Some(values) = lane.steps.new_values() else {
+            let number = lane.steps.number().unwrap_or(usize::MAX);
+            let known = self.combinations.get(number).copied();
+            return known.ok_or(BadData::Corrupt("a number"));
+        };
+        let (mut key, mut answers) = (Key::default(), std::mem::take(&mut self.scratch));
+        answers.clear();
+        answers.resize(self.voices.len(), 0);
+        for (column, role) in &lane.roles {
+            key.set(
+                &mut answers,
+                *role,
+                values.get(*column).copied().unwrap_or(0),
+            );
+        }
+        // Neighbours mostly differ in who originates them.
+        key.place = match self.last_place {
+            Some(place) if self.answers_of(place) == answers => place,
+            _ => self.place(&answers)?,
+        };
+        self.last_place = Some(key.place);
+        self.scratch = answers;
+        // Nothing else has such a key, so that it needs not be found again.
+        let record = self.new_record(key)?;
+        self.combinations.push(record);
+        Ok(record)
+    }
+
+    /// The record where single lanes speak too. No two lanes speak for one voice.
+    fn both(&mut self, now: &mut Now) -> Result<u32, BadData> {
+        let mut key = now.key;
+        now.all.clone_from(&now.answers);
+        if let Some(joined) = self.records.get(now.joined as usize) {
+            key.asn = key.asn.max(joined.asn);
+            let told = self.answers_of(joined.place);
+            for (answer, told) in now.all.iter_mut().zip(told) {
+                *answer = (*answer).max(*told);
+            }
+        }
+        key.place = self.place(&now.all)?;
+        self.record(key)
+    }
+
+    fn answers_of(&self, place: u32) -> &[u32] {
+        let width = self.voices.len();
+        let start = place as usize * width;
+        self.answers.get(start..start + width).unwrap_or_default()
+    }
+
     /// The number of a combination of answers.
     fn place(&mut self, answers: &[u32]) -> Result<u32, BadData> {
-        let width = answers.len();
-        let held = |number: u32| {
-            let start = number as usize * width;
-            self.answers.get(start..start + width).unwrap_or_default()
-        };
+        let held = |number: u32| self.answers_of(number);
         let hash = |answers: &[u32]| self.hasher.hash_one(answers);
         let of_answers = hash(answers);
         let known = self
@@ -214,8 +272,12 @@ impl<'a> Merge<'a> {
             return Ok(*number);
         }
         let number = u32::try_from(self.places.len()).map_err(|_| BadData::TooMany("ranges"))?;
+        let (width, hasher, all) = (answers.len(), &self.hasher, &self.answers);
         self.place_numbers
-            .insert_unique(of_answers, number, |number| hash(held(*number)));
+            .insert_unique(of_answers, number, |number| {
+                let start = *number as usize * width;
+                hasher.hash_one(all.get(start..start + width).unwrap_or_default())
+            });
         self.places.push(Place::new(&self.voices, answers));
         self.answers.extend(answers);
         Ok(number)
@@ -229,12 +291,21 @@ impl<'a> Merge<'a> {
             return Ok(*number);
         }
         let hash = hash(&self.hasher, key);
-        let known = self
-            .record_numbers
-            .find(hash, |number| self.has_key(*number, key));
+        let known = self.record_numbers.find(hash, |(number, operator)| {
+            key_of(&self.records, *number, *operator) == key
+        });
         let number = match known {
-            Some(number) => *number,
-            None => self.new_record(key, hash)?,
+            Some((number, _)) => *number,
+            None => {
+                let number = self.new_record(key)?;
+                let (records, hasher) = (&self.records, &self.hasher);
+                let hash_of = |(number, operator): &(u32, u16)| {
+                    self::hash(hasher, key_of(records, *number, *operator))
+                };
+                self.record_numbers
+                    .insert_unique(hash, (number, key.operator), hash_of);
+                number
+            }
         };
         if let Some(slot) = self.recent.get_mut(recent) {
             *slot = (key, number);
@@ -242,19 +313,7 @@ impl<'a> Merge<'a> {
         Ok(number)
     }
 
-    fn has_key(&self, number: u32, key: Key) -> bool {
-        let place = number as usize;
-        let Some(record) = self.records.get(place) else {
-            return false;
-        };
-        let by_prefix = || self.by_prefix.get(place) == Some(&key.operator);
-        record.asn == key.asn
-            && record.place == key.place
-            // Hardly any has an operator, so that the other list is hardly ever read.
-            && ((record.operator, key.operator) == (0, 0) || by_prefix())
-    }
-
-    fn new_record(&mut self, key: Key, hash_of_key: u64) -> Result<u32, BadData> {
+    fn new_record(&mut self, key: Key) -> Result<u32, BadData> {
         let number = u32::try_from(self.records.len())
             .ok()
             .filter(|number| *number < FINE)
@@ -289,50 +348,33 @@ impl<'a> Merge<'a> {
             anycast: anycast(place.anycast.into()),
             wide: place.located.len() > 1 || place.registered_in.len() > 1 || place.asn != 0,
         });
-        self.by_prefix.push(key.operator);
-        let (records, by_prefix, hasher) = (&self.records, &self.by_prefix, &self.hasher);
-        self.record_numbers
-            .insert_unique(hash_of_key, number, |number| {
-                hash(hasher, key_of(records, by_prefix, *number))
-            });
         Ok(number)
     }
 }
 
-fn key_of(records: &[Record], by_prefix: &[u16], number: u32) -> Key {
-    let place = number as usize;
-    records.get(place).map_or_else(Key::default, |record| Key {
+fn key_of(records: &[Record], number: u32, operator: u16) -> Key {
+    let record = records.get(number as usize);
+    record.map_or_else(Key::default, |record| Key {
         asn: record.asn,
         place: record.place,
-        operator: by_prefix.get(place).copied().unwrap_or(0),
+        operator,
     })
+}
+
+/// More records than sources have in practice: ranges repeat each other.
+fn most_records(sources: &[Source]) -> usize {
+    let ranges = |family| sources.iter().map(move |source| source.len(family));
+    ranges(Family::V4).chain(ranges(Family::V6)).sum::<usize>() / 4
+}
+
+fn joined(column: &Column) -> Option<&Arc<Joined>> {
+    match &column.body {
+        Body::Joined(part) => Some(&part.joined),
+        Body::Plain(_) | Body::Packed(_) => None,
+    }
 }
 
 fn hash(hasher: &RandomState, key: Key) -> u64 {
     let [asn, place, operator]: [u128; 3] = [key.asn.into(), key.place.into(), key.operator.into()];
     hasher.hash_one(asn | place << 32 | operator << 64)
-}
-
-impl<'a> Lane<'a> {
-    /// At its first step; `None` for a column without steps.
-    fn new(mut steps: ColumnSteps<'a>, role: Role) -> Result<Option<Self>, BadData> {
-        Ok(steps.advance()?.then_some(Self {
-            steps,
-            ended: false,
-            role,
-        }))
-    }
-
-    /// Where its next step is.
-    #[inline]
-    fn start(&self) -> u128 {
-        self.steps.step().start
-    }
-
-    /// Goes on to the next step; whether there is none.
-    #[inline]
-    fn step(&mut self) -> Result<bool, BadData> {
-        self.ended = !self.steps.advance()?;
-        Ok(self.ended)
-    }
 }

@@ -1,4 +1,4 @@
-//! The compact file: a head, a digest, then compressed sections. What `cordon db build` writes and what is embedded.
+//! The compact file: a head, a digest, then compressed sections. What `cordon db build` writes.
 //!
 //! ```text
 //! "CORDONDB"  version u8  SHA-256 of the rest (32 bytes)
@@ -13,8 +13,8 @@ use std::borrow::Cow;
 
 const MAGIC: &[u8; 8] = b"CORDONDB";
 const VERSION: u8 = 1;
-const META: u8 = 0;
-const AS_NAMES: u8 = 6;
+pub(super) const META: u8 = 0;
+pub(super) const AS_NAMES: u8 = 6;
 
 /// No section of honest data comes near; a damaged length must not fill the memory.
 const LARGEST_SECTION: usize = 256 << 20;
@@ -27,23 +27,17 @@ pub fn is_compact(bytes: &[u8]) -> bool {
 impl Source {
     /// Reads a compact file.
     pub fn read_compact(bytes: &[u8]) -> Result<Self, BadData> {
-        let unpacked = |section: &Section<'_>| {
-            let raw = unpack(section.packed, section.raw_len)?;
-            Ok(Body::Plain(raw))
-        };
-        read(bytes, |packed| Cow::Owned(packed.to_vec()), unpacked)
-    }
-
-    /// Reads a compact file that lies in the program itself; all but its description stays there, compressed, until it
-    /// is needed.
-    pub(super) fn read_embedded(bytes: &'static [u8]) -> Result<Self, BadData> {
-        let left = |section: &Section<'static>| {
-            Ok(Body::Packed(Packed {
-                packed: Cow::Borrowed(section.packed),
-                raw_len: section.raw_len,
-            }))
-        };
-        read(bytes, Cow::Borrowed, left)
+        let rest = bytes.strip_prefix(MAGIC).ok_or(BadData::Foreign)?;
+        let (&version, rest) = rest.split_first().ok_or(BadData::Truncated)?;
+        if version != VERSION {
+            return Err(BadData::Version(version));
+        }
+        let (&digest, rest) = rest.split_first_chunk::<32>().ok_or(BadData::Truncated)?;
+        // Everything behind the head is covered, so whatever passes here is what was once written.
+        if sha256(rest) != digest {
+            return Err(BadData::Digest);
+        }
+        read_sections(rest, digest)
     }
 
     /// Writes a compact file. `level` is zstd's, 1 to 22.
@@ -57,7 +51,7 @@ impl Source {
                 &mut sections,
                 fact_code(column.fact),
                 family_code(column.family),
-                &column.body.bytes()?,
+                &column.bytes()?,
                 level,
             )?;
         }
@@ -93,6 +87,33 @@ impl Packed {
         unpack(&self.packed, self.raw_len)
     }
 
+    /// Reads them piece by piece; they must have been compressed with at most that window, as a power of two.
+    pub(super) fn reader(
+        &self,
+        window_bits: u32,
+    ) -> Result<zstd::stream::read::Decoder<'static, &[u8]>, BadData> {
+        let reader = zstd::stream::read::Decoder::with_buffer(&*self.packed);
+        let limited = reader.and_then(|mut reader| {
+            reader.window_log_max(window_bits)?;
+            Ok(reader)
+        });
+        limited.map_err(|_| BadData::Corrupt("the compression"))
+    }
+
+    /// Compresses bytes so that they can be read piece by piece, with that window as a power of two.
+    #[cfg(test)]
+    pub(super) fn pack_small(raw: &[u8], level: i32, window_bits: u32) -> Result<Self, BadData> {
+        let packed = || {
+            let mut compressor = zstd::bulk::Compressor::new(level)?;
+            compressor.set_parameter(zstd::zstd_safe::CParameter::WindowLog(window_bits))?;
+            compressor.compress(raw)
+        };
+        Ok(Self {
+            packed: Cow::Owned(packed().map_err(|_| BadData::Corrupt("the compression"))?),
+            raw_len: raw.len(),
+        })
+    }
+
     /// Compresses bytes.
     pub(super) fn pack(raw: &[u8]) -> Result<Self, BadData> {
         let packed =
@@ -114,36 +135,22 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest
 }
 
-fn read<'a>(
-    bytes: &'a [u8],
-    keep: impl Fn(&'a [u8]) -> Cow<'static, [u8]>,
-    body: impl Fn(&Section<'a>) -> Result<Body, BadData>,
-) -> Result<Source, BadData> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or(BadData::Foreign)?;
-    let (&version, rest) = rest.split_first().ok_or(BadData::Truncated)?;
-    if version != VERSION {
-        return Err(BadData::Version(version));
-    }
-    let (&digest, mut rest) = rest.split_first_chunk::<32>().ok_or(BadData::Truncated)?;
-    // Everything behind the head is covered, so whatever passes here is what was once written.
-    if sha256(rest) != digest {
-        return Err(BadData::Digest);
-    }
+fn read_sections(mut rest: &[u8], digest: [u8; 32]) -> Result<Source, BadData> {
     let (mut meta, mut columns, mut names) = (None, Vec::new(), None);
     while !rest.is_empty() {
         let section = take_section(&mut rest)?;
         match (section.kind, section.family) {
-            (META, _) => meta = Some(read_meta(&section)?),
+            (META, _) => meta = Some(read_meta(&section.unpack()?)?),
             (AS_NAMES, _) => {
                 names = Some(Packed {
-                    packed: keep(section.packed),
+                    packed: Cow::Owned(section.packed.to_vec()),
                     raw_len: section.raw_len,
                 });
             }
             (kind, family) => columns.push(Column {
                 fact: fact_of(kind).ok_or(BadData::Corrupt("a section's kind"))?,
                 family: family_of(family).ok_or(BadData::Corrupt("a section's family"))?,
-                body: body(&section)?,
+                body: Body::Plain(section.unpack()?),
             }),
         }
     }
@@ -156,22 +163,38 @@ fn read<'a>(
     })
 }
 
-fn read_meta(section: &Section<'_>) -> Result<Meta, BadData> {
-    let raw = unpack(section.packed, section.raw_len)?;
+pub(super) fn read_meta(raw: &[u8]) -> Result<Meta, BadData> {
     let meta: Meta =
-        serde_json::from_slice(&raw).map_err(|_| BadData::Corrupt("the description"))?;
+        serde_json::from_slice(raw).map_err(|_| BadData::Corrupt("the description"))?;
     Meta::check_built(meta.built)?;
     Ok(meta)
 }
 
-struct Section<'a> {
-    kind: u8,
-    family: u8,
-    raw_len: usize,
-    packed: &'a [u8],
+/// A section of a file.
+pub(super) struct Section<'a> {
+    pub(super) kind: u8,
+    pub(super) family: u8,
+    pub(super) raw_len: usize,
+    pub(super) packed: &'a [u8],
 }
 
-fn take_section<'a>(rest: &mut &'a [u8]) -> Result<Section<'a>, BadData> {
+impl Section<'_> {
+    fn unpack(&self) -> Result<Vec<u8>, BadData> {
+        unpack(self.packed, self.raw_len)
+    }
+}
+
+impl Section<'static> {
+    /// Its bytes, left where they are, in the program.
+    pub(super) fn lying_there(&self) -> Packed {
+        Packed {
+            packed: Cow::Borrowed(self.packed),
+            raw_len: self.raw_len,
+        }
+    }
+}
+
+pub(super) fn take_section<'a>(rest: &mut &'a [u8]) -> Result<Section<'a>, BadData> {
     let (&[kind, family, a, b, c, d, e, f, g, h], after) =
         rest.split_first_chunk::<10>().ok_or(BadData::Truncated)?;
     let raw_len =
@@ -193,7 +216,7 @@ fn take_section<'a>(rest: &mut &'a [u8]) -> Result<Section<'a>, BadData> {
     })
 }
 
-fn put_section(
+pub(super) fn put_section(
     out: &mut Vec<u8>,
     kind: u8,
     family: u8,
@@ -217,6 +240,26 @@ fn put_section(
     Ok(())
 }
 
+/// A section of bytes that are compressed already.
+#[cfg(test)]
+pub(super) fn put_raw_section(
+    out: &mut Vec<u8>,
+    kind: u8,
+    family: Family,
+    bytes: &Packed,
+) -> Result<(), BadData> {
+    out.extend([kind, family_code(family)]);
+    for length in [bytes.raw_len, bytes.packed.len()] {
+        out.extend(
+            u32::try_from(length)
+                .map_err(|_| BadData::TooLarge)?
+                .to_le_bytes(),
+        );
+    }
+    out.extend(&*bytes.packed);
+    Ok(())
+}
+
 fn unpack(packed: &[u8], raw_len: usize) -> Result<Vec<u8>, BadData> {
     let raw =
         zstd::bulk::decompress(packed, raw_len).map_err(|_| BadData::Corrupt("the compression"))?;
@@ -227,7 +270,7 @@ fn unpack(packed: &[u8], raw_len: usize) -> Result<Vec<u8>, BadData> {
     }
 }
 
-fn fact_code(fact: Fact) -> u8 {
+pub(super) fn fact_code(fact: Fact) -> u8 {
     match fact {
         Fact::Location => 1,
         Fact::Registration => 2,
@@ -239,7 +282,7 @@ fn fact_code(fact: Fact) -> u8 {
     }
 }
 
-fn fact_of(code: u8) -> Option<Fact> {
+pub(super) fn fact_of(code: u8) -> Option<Fact> {
     [
         Fact::Location,
         Fact::Registration,
@@ -251,7 +294,7 @@ fn fact_of(code: u8) -> Option<Fact> {
     .find(|fact| fact_code(*fact) == code)
 }
 
-fn family_code(family: Family) -> u8 {
+pub(super) fn family_code(family: Family) -> u8 {
     match family {
         Family::V4 => 4,
         Family::V6 => 6,
@@ -259,7 +302,7 @@ fn family_code(family: Family) -> u8 {
     }
 }
 
-fn family_of(code: u8) -> Option<Family> {
+pub(super) fn family_of(code: u8) -> Option<Family> {
     [Family::V4, Family::V6, Family::As]
         .into_iter()
         .find(|family| family_code(*family) == code)
@@ -304,7 +347,7 @@ mod tests {
         assert_eq!(read.columns.len(), 2);
         for (a, b) in read.columns.iter().zip(&source.columns) {
             assert_eq!((a.fact, a.family), (b.fact, b.family));
-            assert_eq!(a.body.bytes(), b.body.bytes());
+            assert_eq!(a.bytes(), b.bytes());
         }
         assert_eq!(read.names.unwrap().unpack().unwrap(), b"the names");
         assert_eq!(read.digest, file[9..41]);

@@ -17,7 +17,7 @@ const DENSE: Asn = 1 << 19;
 
 impl Seats {
     fn read(column: &Column) -> Result<Self, BadData> {
-        let body = column.body.bytes()?;
+        let body = column.bytes()?;
         let mut encoded = column.steps(&body)?;
         let (mut dense, mut sparse) = (Vec::new(), Vec::new());
         let mut holds = None;

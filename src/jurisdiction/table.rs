@@ -1,100 +1,112 @@
-//! Ranges in the order of their starts, in blocks of one size, with an index on top: what a look-up walks.
+//! Ranges in the order of their starts, in blocks of one size, with a tree on top: what a look-up walks.
 //!
 //! Tables are larger than the caches near a core, so what counts is how many memory accesses wait for each other, and
-//! that nothing about them must be guessed: a wrong guess keeps the look-ups behind it from being begun. Hence the
-//! first level by the leading 16 bits, the first starts of blocks and of blocks of blocks, which stay in near caches,
-//! and searches whose number of steps is fixed. Only the block itself is far away: one cache line, with starts and
-//! values. Starts stand in it as distances from its first one, without the low bits that are zero in all of them: that
-//! halves the table.
+//! how much about them must be guessed: a wrong guess keeps the look-ups behind it from being begun. The leading 16
+//! bits choose a slot, which leads to a block, or where blocks are dense to a node, whose slots divide it by as many
+//! bits as its blocks need. That and the first starts of the blocks stay in near caches. Only the block itself is far
+//! away: one cache line, with starts and values. Starts stand in it as distances from its first one, without the low
+//! bits that are zero in all of them: that halves the table.
 
-use std::hint::select_unpredictable;
 use std::ops::Sub;
 
-/// A key that can be indexed by its leading bits.
+/// A key that leads through the tree by its leading bits.
 pub(super) trait Key: Copy + Ord + Sub<Output = Self> {
-    /// How far a start lies behind the first one of its block.
+    /// How far a start lies behind the first one of its block. Signed, because older processors compare many at once
+    /// only so.
     type Distance: Copy + Ord + std::fmt::Debug;
     /// The farthest, and everything beyond.
     const FAR: Self::Distance;
     /// The highest key.
     const LAST: Self;
-    /// How many of `firsts` share an entry of `seconds`; as many may lie in a bucket that is not crowded.
-    const GROUP: usize;
-    /// Keys in use share so few leading 16 bits that most buckets which are asked for are crowded.
-    const CROWDED: bool;
-    /// The leading 16 bits.
-    fn top(self) -> usize;
-    /// The lowest key with these leading bits.
-    fn floor(top: u32) -> Self;
-    /// How many low bits are zero; below the number of bits also for 0.
-    fn zeros(self) -> u8;
+    /// How many bits it has.
+    const BITS: u32;
+    /// A node has as many slots as leave this many firsts in each, if they are spread evenly.
+    const SPREAD: usize;
+    /// The bits behind the lowest `below`, as far as a node can ask for them.
+    fn above(self, below: u32) -> usize;
+    /// As a number.
+    fn number(self) -> u64;
     /// As a distance without `zeros` low bits, at most [`FAR`](Self::FAR).
     fn distance(self, zeros: u8) -> Self::Distance;
-    /// The last of `keys` at or below `key` within the group that begins at `low`; that at `low` must be.
-    fn within(keys: &[Self], low: usize, key: Self) -> usize;
+    /// How many of `starts` are at or before `distance`.
+    fn count<const N: usize>(starts: &[Self::Distance; N], distance: Self::Distance) -> usize;
 }
 
 impl Key for u32 {
-    type Distance = u16;
-    const FAR: u16 = u16::MAX;
+    type Distance = i16;
+    const FAR: i16 = i16::MAX;
     const LAST: Self = Self::MAX;
-    const GROUP: usize = 8;
-    const CROWDED: bool = false;
+    const BITS: Self = Self::BITS;
+    const SPREAD: usize = 2;
     #[inline]
-    fn top(self) -> usize {
-        (self >> 16) as usize
+    fn above(self, below: u32) -> usize {
+        (self >> (below & 31)) as usize
     }
-    fn floor(top: u32) -> Self {
-        top << 16
-    }
-    fn zeros(self) -> u8 {
-        self.trailing_zeros().min(31) as u8
+    fn number(self) -> u64 {
+        self.into()
     }
     #[inline]
-    fn distance(self, zeros: u8) -> u16 {
-        (self >> (zeros & 31)).min(u16::MAX.into()) as u16
+    fn distance(self, zeros: u8) -> i16 {
+        let distance = (self >> (zeros & 31)).min(u16::MAX.into());
+        (distance as u16 ^ 1 << 15) as i16
     }
     #[inline]
-    fn within(keys: &[Self], low: usize, key: Self) -> usize {
-        // They fit into two registers, and no comparison waits for another. Beyond the group they are higher.
-        let ahead = keys.get(low + 1..).and_then(|keys| keys.first_chunk::<8>());
-        low + ahead.map_or(0, |ahead| {
-            ahead.iter().map(|ahead| usize::from(*ahead <= key)).sum()
-        })
+    fn count<const N: usize>(starts: &[i16; N], distance: i16) -> usize {
+        // In numbers of the same width, so that they are counted where they are compared.
+        let beyond: i16 = starts
+            .iter()
+            .map(|start| i16::from(*start > distance))
+            .sum();
+        N - beyond as usize
     }
 }
 
 impl Key for u64 {
-    type Distance = u32;
-    const FAR: u32 = u32::MAX;
+    type Distance = i32;
+    const FAR: i32 = i32::MAX;
     const LAST: Self = Self::MAX;
-    const GROUP: usize = 16;
-    const CROWDED: bool = true;
+    const BITS: u32 = Self::BITS;
+    const SPREAD: usize = 2;
     #[inline]
-    fn top(self) -> usize {
-        (self >> 48) as usize
+    fn above(self, below: u32) -> usize {
+        (self >> (below & 63)) as usize
     }
-    fn floor(top: u32) -> Self {
-        Self::from(top) << 48
-    }
-    fn zeros(self) -> u8 {
-        self.trailing_zeros().min(63) as u8
+    fn number(self) -> u64 {
+        self
     }
     #[inline]
-    fn distance(self, zeros: u8) -> u32 {
-        (self >> (zeros & 63)).min(u32::MAX.into()) as u32
+    fn distance(self, zeros: u8) -> i32 {
+        let distance = (self >> (zeros & 63)).min(u32::MAX.into());
+        (distance as u32 ^ 1 << 31) as i32
     }
     #[inline]
-    fn within(keys: &[Self], low: usize, key: Self) -> usize {
-        halve(keys, low, 4, key)
+    fn count<const N: usize>(starts: &[i32; N], distance: i32) -> usize {
+        let beyond: i32 = starts
+            .iter()
+            .map(|start| i32::from(*start > distance))
+            .sum();
+        N - beyond as usize
     }
 }
 
-/// Marks a crowded bucket in `top`.
-const CROWDED: u32 = 1 << 31;
+/// How many leading bits choose a slot of the root.
+const ROOT_BITS: u32 = 16;
 
-/// The highest value that a table can hold.
-pub(super) const HIGHEST: u32 = 0xff_ffff;
+/// Marks a slot that leads to a node; others hold the number of a block. Below the mark: the first slot of the node, in
+/// fours (21 bits); how many bits choose one of its slots (4 bits); how many bits of a key are behind those (6 bits).
+const NODE: u32 = 1 << 31;
+
+/// As a power of two, the fewest slots of a node; its number leaves out that many bits.
+const LEAST_BITS: u32 = 2;
+
+/// As a power of two, the most slots of a node.
+const MOST_BITS: u32 = 15;
+
+/// More slots than can be numbered.
+const TOO_MANY: usize = 1 << (21 + LEAST_BITS);
+
+/// How many blocks may begin within a slot.
+const AHEAD: usize = 4;
 
 /// Some ranges. Behind the last one of a block that is not full stands the farthest distance, with its value.
 #[derive(Clone, Copy, Debug)]
@@ -114,14 +126,12 @@ struct Block<K: Key, const WIDTH: usize> {
 pub(super) struct Table<K: Key, const WIDTH: usize> {
     blocks: Vec<Block<K, WIDTH>>,
     len: usize,
-    /// The first start of every block; then the highest key, so that a whole group can always be compared.
+    /// The first start of every block; then the highest key, so that as many as may begin in a slot can be compared.
     firsts: Vec<K>,
-    /// The first of every group of `firsts`, for crowded buckets.
-    seconds: Vec<K>,
-    /// By the leading 16 bits: the block with the last start at or below the lowest such key.
-    top: Vec<u32>,
-    /// Halvings that search the entries of `seconds` of the most crowded bucket.
-    steps: u32,
+    /// By the leading bits: the block with the last start at or below the lowest such key, or a node.
+    root: Vec<u32>,
+    /// Those of all nodes, likewise.
+    slots: Vec<u32>,
 }
 
 /// A table that is being made, range by range.
@@ -132,29 +142,29 @@ pub(super) struct TableBuilder<K: Key, const WIDTH: usize> {
     len: usize,
     /// The ranges of the next block.
     open: Vec<(K, u32)>,
-    /// How many low bits are zero in all their distances.
+    /// How many low bits are zero in all their distances; beyond their number if there are none.
     zeros: u8,
 }
 
-impl<K: Key, const WIDTH: usize> Default for TableBuilder<K, WIDTH> {
-    fn default() -> Self {
+impl<K: Key, const WIDTH: usize> TableBuilder<K, WIDTH> {
+    /// With room for so many ranges: what is not used costs nothing, while growing would cost copies.
+    pub(super) fn for_ranges(ranges: usize) -> Self {
+        let blocks = ranges / WIDTH + 1;
         Self {
-            blocks: Vec::new(),
-            firsts: Vec::new(),
+            blocks: Vec::with_capacity(blocks),
+            firsts: Vec::with_capacity(blocks),
             len: 0,
             open: Vec::with_capacity(WIDTH),
             zeros: u8::MAX,
         }
     }
-}
 
-impl<K: Key, const WIDTH: usize> TableBuilder<K, WIDTH> {
-    /// Appends a range. Starts ascend from the lowest key; values are at most [`HIGHEST`].
+    /// Appends a range. Starts ascend from the lowest key; values have 24 bits.
     pub(super) fn push(&mut self, start: K, value: u32) {
         self.len += 1;
         if let Some((first, _)) = self.open.first() {
             let distance = start - *first;
-            let zeros = self.zeros.min(distance.zeros());
+            let zeros = self.zeros.min(distance.number().trailing_zeros() as u8);
             if self.open.len() < WIDTH && distance.distance(zeros) < K::FAR {
                 self.zeros = zeros;
                 self.open.push((start, value));
@@ -165,24 +175,26 @@ impl<K: Key, const WIDTH: usize> TableBuilder<K, WIDTH> {
         self.open.push((start, value));
     }
 
-    /// The table, laid out for look-ups.
-    pub(super) fn finish(mut self) -> Table<K, WIDTH> {
+    /// The table, laid out for look-ups; `None` if its tree needs more slots than can be numbered.
+    pub(super) fn finish(mut self) -> Option<Table<K, WIDTH>> {
         self.close();
         self.blocks.shrink_to_fit();
-        let seconds = self.firsts.iter().step_by(K::GROUP).copied().collect();
-        self.firsts
-            .extend(std::iter::repeat_n(K::LAST, 2 * K::GROUP));
+        let mut tree = Tree {
+            firsts: &self.firsts,
+            slots: Vec::new(),
+        };
+        let root = tree.root();
+        let mut slots = tree.slots;
+        slots.shrink_to_fit();
+        self.firsts.extend([K::LAST; AHEAD]);
         self.firsts.shrink_to_fit();
-        let mut table = Table {
+        (slots.len() < TOO_MANY).then_some(Table {
             blocks: self.blocks,
             len: self.len,
             firsts: self.firsts,
-            seconds,
-            top: Vec::with_capacity(0x1_0000),
-            steps: 0,
-        };
-        table.index();
-        table
+            root,
+            slots,
+        })
     }
 
     fn close(&mut self) {
@@ -195,47 +207,95 @@ impl<K: Key, const WIDTH: usize> TableBuilder<K, WIDTH> {
     }
 }
 
-impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
-    fn index(&mut self) {
-        let last = self.blocks.len().saturating_sub(1);
-        let mut low = self.block_at(0, K::floor(0));
-        for bucket in 0..=0xffff {
-            let high = match bucket {
-                0xffff => last,
-                _ => self.block_at(low, K::floor(bucket + 1)),
-            };
-            let crowded = K::CROWDED || high - low > K::GROUP;
-            if crowded {
-                // The distance to the last entry, as a number of bits, is the halvings that reach it.
-                let distance = high / K::GROUP - low / K::GROUP;
-                self.steps = self.steps.max(usize::BITS - distance.leading_zeros());
-            }
-            // Numbers of blocks stay far below 2^31: memory ends first.
-            self.top
-                .push(u32::try_from(low).unwrap_or(0) | if crowded { CROWDED } else { 0 });
-            low = high;
+/// The tree over the first starts of blocks, while it is made.
+struct Tree<'a, K> {
+    firsts: &'a [K],
+    slots: Vec<u32>,
+}
+
+/// Which keys a slot covers, and which firsts lie among them.
+struct Span {
+    floor: u64,
+    /// How many low bits of keys differ within.
+    bits: u32,
+    begin: usize,
+    end: usize,
+}
+
+impl<K: Key> Tree<'_, K> {
+    fn root(&mut self) -> Vec<u32> {
+        let bits = K::BITS - ROOT_BITS;
+        let mut begin = 0;
+        let slots = (0..1u64 << ROOT_BITS).map(|slot| {
+            let span = self.span(begin, slot << bits, bits);
+            begin = span.end;
+            self.slot(&span)
+        });
+        slots.collect()
+    }
+
+    /// The span from `floor` on, whose firsts begin at place `begin`.
+    fn span(&self, begin: usize, floor: u64, bits: u32) -> Span {
+        let behind = self.firsts.iter().skip(begin);
+        let within = behind.take_while(|first| (first.number() - floor) >> bits == 0);
+        Span {
+            floor,
+            bits,
+            begin,
+            end: begin + within.count(),
         }
     }
 
+    /// Where a slot leads.
+    fn slot(&mut self, span: &Span) -> u32 {
+        let first = self.firsts.get(span.begin);
+        let begins = first.is_some_and(|first| first.number() == span.floor);
+        let block = (span.begin + usize::from(begins)).saturating_sub(1);
+        if span.end <= block + 1 + AHEAD {
+            // Numbers of blocks stay far below 2^31: memory ends first.
+            return block as u32;
+        }
+        let wanted = ((span.end - span.begin) / K::SPREAD).max(1).ilog2() + 1;
+        // At least one bit is left, because several firsts differ.
+        let bits = wanted.clamp(LEAST_BITS, MOST_BITS).min(span.bits);
+        let below = span.bits - bits;
+        let node = self.slots.len();
+        self.slots.resize(node + (1 << bits.max(LEAST_BITS)), 0);
+        let mut begin = span.begin;
+        for slot in 0..1u64 << bits {
+            let within = self.span(begin, span.floor + (slot << below), below);
+            begin = within.end;
+            let leads = self.slot(&within);
+            if let Some(slot) = self.slots.get_mut(node + slot as usize) {
+                *slot = leads;
+            }
+        }
+        // A table where this is cut is refused in the end.
+        NODE | (node >> LEAST_BITS << 10) as u32 & !NODE | bits << 6 | below
+    }
+}
+
+impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
     /// The value at a key.
     #[inline]
     pub(super) fn get(&self, key: K) -> Option<u32> {
-        let top = *self.top.get(key.top())?;
-        let mut low = (top & !CROWDED) as usize;
-        if top & CROWDED != 0 {
-            low = halve(&self.seconds, low / K::GROUP, self.steps, key) * K::GROUP;
+        let mut slot = *self.root.get(key.above(K::BITS - ROOT_BITS))?;
+        while slot & NODE != 0 {
+            let (bits, below) = (slot >> 6 & 15, slot & 63);
+            let within = key.above(below) & !(usize::MAX << bits);
+            let node = ((slot & !NODE) >> 10 << LEAST_BITS) as usize;
+            slot = *self.slots.get(node + within)?;
         }
-        let block = K::within(&self.firsts, low, key);
+        let low = slot as usize;
+        // No comparison waits for another. Beyond the slot they are higher.
+        let ahead = self.firsts.get(low + 1..)?.first_chunk::<AHEAD>()?;
+        let ahead: u32 = ahead.iter().map(|ahead| u32::from(*ahead <= key)).sum();
         // Only the highest key goes beyond the end.
-        let block = block.min(self.blocks.len().saturating_sub(1));
+        let block = (low + ahead as usize).min(self.blocks.len().saturating_sub(1));
         let (first, block) = (*self.firsts.get(block)?, self.blocks.get(block)?);
         let distance = (key - first).distance(block.zeros);
         // The first always counts.
-        let behind: usize = block
-            .starts
-            .iter()
-            .map(|start| usize::from(*start <= distance))
-            .sum();
+        let behind = K::count(&block.starts, distance);
         let [low, middle, high] = *block.values.get(behind.checked_sub(1)?)?;
         Some(u32::from_le_bytes([low, middle, high, 0]))
     }
@@ -248,15 +308,8 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
     /// Bytes it occupies.
     pub(super) fn memory(&self) -> usize {
         self.blocks.len() * size_of::<Block<K, WIDTH>>()
-            + (self.firsts.len() + self.seconds.len()) * size_of::<K>()
-            + self.top.len() * size_of::<u32>()
-    }
-
-    /// The block with the last start at or below `key`, which does not lie before block `from`.
-    fn block_at(&self, from: usize, key: K) -> usize {
-        let firsts = self.firsts.get(..self.blocks.len()).unwrap_or_default();
-        let ahead = firsts.iter().skip(from + 1);
-        from + ahead.take_while(|first| **first <= key).count()
+            + self.firsts.len() * size_of::<K>()
+            + (self.root.len() + self.slots.len()) * size_of::<u32>()
     }
 }
 
@@ -287,33 +340,17 @@ impl<K: Key, const WIDTH: usize> Block<K, WIDTH> {
     }
 }
 
-/// The last place from `low` on whose key is at or below `key`, if it is fewer than `1 << steps` away. The key at
-/// `low` must be.
-#[inline]
-fn halve<K: Key>(keys: &[K], low: usize, steps: u32, key: K) -> usize {
-    let mut place = low;
-    let mut half = 1 << steps;
-    for _ in 0..steps {
-        half >>= 1;
-        // Only the test for the end, which hardly ever fails, may become a branch.
-        let ahead = keys.get(place + half).copied().unwrap_or(K::LAST);
-        place = select_unpredictable(ahead <= key, place + half, place);
-    }
-    // Only the highest key goes beyond the end.
-    place.min(keys.len().saturating_sub(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn table<K: Key, const WIDTH: usize>(starts: &[K], values: &[u32]) -> Table<K, WIDTH> {
-        let mut builder = TableBuilder::default();
+        let mut builder = TableBuilder::for_ranges(starts.len());
         for (start, value) in starts.iter().zip(values) {
             builder.push(*start, *value);
         }
-        builder.finish()
+        builder.finish().unwrap()
     }
 
     fn firsts<K: Key, const WIDTH: usize>(table: &Table<K, WIDTH>) -> Vec<K> {
@@ -362,6 +399,18 @@ mod tests {
     fn one_start_answers_everything() {
         let table = table::<_, 12>(&[0u32], &[9]);
         assert_eq!([0, 1, u32::MAX].map(|key| table.get(key)), [Some(9); 3]);
+    }
+
+    #[test]
+    fn starts_that_differ_in_their_last_bits_only_are_told_apart() {
+        let deep = |count: u64| (0..count).map(|i| 0x2a00_1234_5678_9abc + i * 3);
+        for count in [1, 9, 60, 5000] {
+            let mut starts = vec![0];
+            starts.extend(deep(count));
+            starts.extend(deep(count).map(|start| start + (1 << 62)));
+            let around = deep(count + 9).flat_map(|start| [start - 1, start + 1, start ^ 1 << 40]);
+            agrees::<_, 9>(&starts, &around.collect::<Vec<_>>());
+        }
     }
 
     #[test]

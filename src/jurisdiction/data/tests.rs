@@ -268,7 +268,7 @@ fn a_look_up_of_a_source_alone_agrees_with_the_merged_table() {
             .iter()
             .filter(|column| column.family != Family::As)
         {
-            let body = column.body.bytes().unwrap();
+            let body = column.bytes().unwrap();
             let mut steps = column.steps(&body).unwrap();
             let mut number = 0u32;
             while let Some(step) = steps.next().unwrap() {

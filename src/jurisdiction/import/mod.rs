@@ -113,7 +113,7 @@ fn steps_of(source: &Source, fact: Fact, family: Family) -> Result<Vec<Step>, Ba
     let mut all = Vec::new();
     for column in &source.columns {
         if column.fact == fact && column.family == family {
-            let body = column.body.bytes()?;
+            let body = column.bytes()?;
             let mut steps = column.steps(&body)?;
             while let Some(step) = steps.next()? {
                 all.push(step);
