@@ -32,7 +32,7 @@ pub(super) struct Recent {
 #[derive(Debug, Default)]
 pub(super) struct Values {
     lines: Vec<[(u64, Seen); LINE]>,
-    hasher: foldhash::fast::RandomState,
+    hasher: foldhash::quality::RandomState,
 }
 
 impl Recent {
