@@ -4,6 +4,7 @@
 //! compared, so a hash that collides costs time, never a wrong answer.
 
 use super::reader::Shown;
+use std::net::IpAddr;
 
 /// A set of patterns, as one `domain` list is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +32,12 @@ impl Pattern {
                 "`{}` has a wildcard; write `.{}` for a name and all below it",
                 Shown(text),
                 Shown(rest)
+            ));
+        }
+        if bare.parse::<IpAddr>().is_ok() {
+            let text = Shown(text);
+            return Err(format!(
+                "`{text}` is an address, not a name; ask for it with `ip`"
             ));
         }
         let name = canonical(bare)
@@ -70,6 +77,11 @@ pub fn canonical(name: &str) -> Option<String> {
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         });
     fits.then_some(ascii)
+}
+
+/// A name as [`canonical`] has it, and no address.
+pub(super) fn host(name: &str) -> Option<String> {
+    canonical(name).filter(|name| name.parse::<IpAddr>().is_err())
 }
 
 impl SetId {
@@ -362,6 +374,10 @@ mod tests {
         }
         let wildcard = Pattern::parse("*.agora.io").unwrap_err();
         assert!(wildcard.contains("write `.agora.io`"), "{wildcard}");
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let refused = Pattern::parse(address).unwrap_err();
+            assert!(refused.ends_with("ask for it with `ip`"), "{refused}");
+        }
         assert_eq!(
             Pattern::parse(".Agora.IO").unwrap().to_string(),
             ".agora.io"

@@ -5,7 +5,7 @@ use super::compiled::{Declared, Default, Effect, OnUnknown};
 use super::condition::{Key, Member, Test, Written};
 use super::domains::{DomainsBuilder, SetId};
 use super::exits::{self, Exit};
-use super::lists::{self, FORMATS, Format, Listed};
+use super::lists::{self, Attributes, FORMATS, Format, Listed};
 use super::load::Surroundings;
 use super::networks::Networks;
 use super::problem::{Place, Problem};
@@ -181,34 +181,44 @@ impl<'d> Draft<'d> {
             let Some(file_name) = file.string(reader) else {
                 continue;
             };
+            if attribute.is_some() && format != Format::V2fly {
+                let message = "`attribute` is for the format \"v2fly\" only";
+                reader.problem(fields.key_start("attribute"), message);
+            }
             match self.fetch_list(reader.file(), file_name, format, attribute) {
-                Ok((path, listed)) => {
+                Ok((path, listed, doubts)) => {
                     let path = path.strip_prefix(&self.folder).unwrap_or(&path);
                     let written = written_list(path, format, attribute).into();
                     let entry = (name.into(), written, reader.place(start));
                     self.declared.lists.push(entry);
-                    self.add_list(name, start, listed, reader);
+                    self.notes.extend(doubts.into_iter().map(|doubt| Problem {
+                        place: reader.place(start),
+                        message: format!("list `{name}`: {doubt}"),
+                    }));
+                    self.add_list(name, listed);
                 }
                 Err(message) => reader.problem(file.start, message),
             }
         }
     }
 
-    /// The path of a list, and what it says with those that it includes.
+    /// The path of a list, what it says with those that it includes, and what is doubtful about that.
     fn fetch_list(
         &self,
         by: &str,
         name: &str,
         format: Format,
         attribute: Option<&str>,
-    ) -> Result<(String, Listed), String> {
+    ) -> Result<(String, Listed, Vec<String>), String> {
         const MOST: usize = 256;
         let first = beside(by, name)?;
-        let mut open = vec![(first.clone(), attribute.map(str::to_owned))];
+        let attributes: Attributes = attribute.into_iter().map(str::to_owned).collect();
+        let mut open = vec![(first.clone(), attributes)];
         let mut done = Vec::new();
+        let mut doubts = Vec::new();
         let mut all = Listed::default();
-        while let Some((path, attribute)) = open.pop() {
-            if done.contains(&(path.clone(), attribute.clone())) {
+        while let Some((path, attributes)) = open.pop() {
+            if done.contains(&(path.clone(), attributes.clone())) {
                 continue;
             }
             if done.len() >= MOST {
@@ -219,12 +229,13 @@ impl<'d> Draft<'d> {
             }
             let text = self.files.read(&path);
             let text = text.map_err(|why| format!("`{}` cannot be read: {why}", Shown(&path)))?;
-            let listed = lists::read(format, &text, attribute.as_deref());
-            for (other, attribute) in &listed.includes {
-                open.push((beside(&path, other)?, attribute.clone()));
+            let listed = lists::read(format, &text, &attributes);
+            for (other, attributes) in &listed.includes {
+                open.push((beside(&path, other)?, attributes.clone()));
             }
+            doubts.extend(doubt(&path, &listed));
             all.append(listed);
-            done.push((path, attribute));
+            done.push((path, attributes));
         }
         if all.names.is_empty() && all.networks.is_empty() {
             return Err(format!(
@@ -233,33 +244,42 @@ impl<'d> Draft<'d> {
                 format.name()
             ));
         }
-        Ok((first, all))
+        if all.left_out > 0 {
+            let (entries, ask, are) = match all.left_out {
+                1 => ("entry", "asks", "is"),
+                _ => ("entries", "ask", "are"),
+            };
+            doubts.insert(
+                0,
+                format!(
+                    "{} {entries} {ask} for more than a name and {are} left out",
+                    all.left_out
+                ),
+            );
+        }
+        Ok((first, all, doubts))
     }
 
-    fn add_list(&mut self, name: &str, start: usize, listed: Listed, reader: &Reader<'_>) {
-        let mut note = |message: String| {
-            self.notes.push(Problem {
-                place: reader.place(start),
-                message,
-            });
-        };
-        if listed.left_out > 0 {
-            note(format!(
-                "list `{name}`: {} entries ask for more than a name and are left out",
-                listed.left_out
-            ));
-        }
-        if let Some(line) = listed.broken {
-            note(format!(
-                "list `{name}`: line {line} cannot be understood, nor may others"
-            ));
-        }
+    fn add_list(&mut self, name: &str, listed: Listed) {
         let names = (!listed.names.is_empty())
             .then(|| self.domains.add_except(listed.names, listed.exceptions));
         let networks = (!listed.networks.is_empty())
             .then(|| Arc::new(listed.networks.into_iter().collect::<Networks>()));
         self.lists.insert(name.into(), List { names, networks });
     }
+}
+
+/// What of a list's file cannot be understood.
+fn doubt(path: &str, listed: &Listed) -> Option<String> {
+    let (line, count) = listed.broken?;
+    let lines = match count {
+        1 => "1 line".into(),
+        _ => format!("{count} lines"),
+    };
+    Some(format!(
+        "{lines} cannot be understood, the first at {}:{line}",
+        Shown(path)
+    ))
 }
 
 /// As it is written in `[lists]`.

@@ -724,6 +724,23 @@ fn observed_rules_are_recorded_and_skipped() {
 }
 
 #[test]
+fn an_allow_that_is_only_observed_lets_nothing_go() {
+    let data = data();
+    let policy = load(
+        &data,
+        &rule(
+            "de",
+            "country = [\"DE\"]\naction = \"allow\"\nmode = \"observe\"",
+        ),
+    );
+    let facts = flow(&data, address(&["DE"], None), &[]);
+    assert_eq!(said(&policy, &facts), "block default would de");
+    let again = try_load(&data, &policy.to_string()).unwrap();
+    assert_eq!(said(&again, &facts), "block default would de");
+    assert_eq!(again.to_string(), policy.to_string());
+}
+
+#[test]
 fn in_observe_mode_everything_passes_and_what_would_have_stopped_it_is_told() {
     let data = data();
     let text = "mode = \"observe\"\n[exits]\nse = { kind = \"wireguard\", profile = \"se\" }\n"
@@ -921,6 +938,19 @@ const MISTAKES: &[(&str, &str)] = &[
         "write `.x.example`",
     ),
     (
+        "[[rule]]\nid = \"x\"\naction = \"block\"\ndomain = [\"192.0.2.1\"]\n",
+        "ask for it with `ip`",
+    ),
+    ("extends = 3\n", "expected a string"),
+    ("extends = [\"base.toml\"]\n", "expected a string"),
+    ("\"ext\\u0065nds\" = \"base.toml\"\n", "cannot be read"),
+    ("include = [3]\n", "expected a string"),
+    ("include = { file = \"x.toml\" }\n", "expected a string"),
+    (
+        "[[rule]]\ninclude = [\"x.toml\"]\n",
+        "expected a string, found a list",
+    ),
+    (
         "[[rule]]\nid = \"x\"\naction = \"block\"\nobserve_until = 2027-01-01T00:00:00\n",
         "with an offset",
     ),
@@ -966,7 +996,7 @@ fn each_kind_of_mistake_says_what_to_do() {
         try_load(&data, "version = 2")
             .unwrap_err()
             .to_string()
-            .contains("not between 1 and 1")
+            .contains("2 is not 1, the only one there is")
     );
 }
 
