@@ -4,6 +4,7 @@
 //! compared, so a hash that collides costs time, never a wrong answer.
 
 use super::reader::Shown;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// A set of patterns, as one `domain` list is.
@@ -232,6 +233,42 @@ impl Domains {
         self.sets.get(set.number())?.except
     }
 
+    /// Pairs of sets of which the second has all names of the first; of each first only some.
+    pub(super) fn within(&self) -> BTreeSet<(SetId, SetId)> {
+        const MOST: usize = 16;
+        let mut wider: BTreeMap<SetId, Vec<SetId>> = BTreeMap::new();
+        for entry in &self.entries {
+            let (mut alone, mut below) = (Vec::new(), Vec::new());
+            self.find(self.name(*entry), |hit| {
+                let sets = self.sets_of(hit);
+                let is_itself = hit.start == entry.start && hit.len == entry.exact + entry.below;
+                let skipped = if is_itself { entry.exact as usize } else { 0 };
+                alone.extend(sets);
+                below.extend(sets.get(skipped..).unwrap_or_default());
+            });
+            alone.sort_unstable();
+            below.sort_unstable();
+            let itself = Hit {
+                start: entry.start,
+                len: entry.exact + entry.below,
+            };
+            for (place, set) in (0..).zip(self.sets_of(itself)) {
+                let holders = if place < entry.exact { &alone } else { &below };
+                wider
+                    .entry(*set)
+                    .and_modify(|wider| wider.retain(|one| holders.binary_search(one).is_ok()))
+                    .or_insert_with(|| holders.clone());
+            }
+        }
+        let pairs = wider.into_iter().flat_map(|(set, mut wider)| {
+            wider.retain(|one| *one != set && self.exceptions(*one).is_none());
+            wider.dedup();
+            wider.truncate(MOST);
+            wider.into_iter().map(move |one| (set, one))
+        });
+        pairs.collect()
+    }
+
     /// Whether a name (canonical) matches a pattern of the set; exceptions are the caller's business.
     pub(super) fn contains(&self, set: SetId, name: &str) -> bool {
         let mut inside = false;
@@ -355,6 +392,19 @@ mod tests {
     }
 
     #[test]
+    fn a_set_lies_within_another_that_has_all_its_names() {
+        let (domains, ids) = table(&[
+            &[".a.example", "b.example"],
+            &["a.example", "x.a.example", "b.example"],
+            &[".x.a.example"],
+            &["a.example"],
+            &[".b.example"],
+        ]);
+        let pairs = [(1, 0), (2, 0), (3, 0), (3, 1)].map(|(inner, outer)| (ids[inner], ids[outer]));
+        assert_eq!(domains.within(), BTreeSet::from(pairs));
+    }
+
+    #[test]
     fn names_are_written_one_way() {
         assert_eq!(
             canonical("Bücher.Example."),
@@ -396,6 +446,9 @@ mod tests {
                 .collect();
             let slices: Vec<&[&str]> = borrowed.iter().map(Vec::as_slice).collect();
             let (domains, ids) = table(&slices);
+            for (inner, outer) in domains.within() {
+                prop_assert!(!domains.contains(inner, &name) || domains.contains(outer, &name));
+            }
             for (set, id) in sets.iter().zip(ids) {
                 let naive = set.iter().any(|text| match text.strip_prefix('.') {
                     Some(bare) => name == bare || name.ends_with(text.as_str()),

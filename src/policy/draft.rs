@@ -4,7 +4,7 @@ use super::bundle::{Files, beside};
 use super::compiled::{Declared, Default, Effect, OnUnknown};
 use super::condition::{Key, Member, Test, Written};
 use super::domains::{DomainsBuilder, SetId};
-use super::exits::{self, Exit};
+use super::exits::{self, Exit, ExitKind};
 use super::lists::{self, Attributes, FORMATS, Format, Listed};
 use super::load::Surroundings;
 use super::networks::Networks;
@@ -82,10 +82,15 @@ impl<'d> Draft<'d> {
         for (name, start, node) in entries(root, "exits", reader) {
             let taken = self.exits.iter().find(|exit| *exit.name == *name);
             let taken = taken.map(|exit| exit.place.clone());
-            if is_new("exit", name, start, taken.as_ref(), reader)
-                && let Some(exit) = exits::exit(name, node, &self.exits, reader)
-            {
-                self.exits.push(exit);
+            if is_new("exit", name, start, taken.as_ref(), reader) {
+                let read = exits::exit(name, node, &self.exits, reader);
+                // What is broken is told once, not again where it is used: its name stays known.
+                self.exits.push(read.unwrap_or_else(|| Exit {
+                    name: name.into(),
+                    kind: ExitKind::Direct,
+                    egress: None,
+                    place: reader.place(start),
+                }));
             }
         }
         if self.exits.len() > usize::from(u16::MAX) {
@@ -107,12 +112,11 @@ impl<'d> Draft<'d> {
             if !is_new("schedule", name, start, taken, reader) {
                 continue;
             }
-            if let Some(schedule) = Schedule::read(node, reader) {
-                let written = schedule.written.clone().into();
-                let entry = (name.into(), written, reader.place(start));
-                self.declared.schedules.push(entry);
-                self.schedules.insert(name.into(), Arc::new(schedule));
-            }
+            let schedule = Schedule::read(node, reader).unwrap_or_default();
+            let written = schedule.written.clone().into();
+            let entry = (name.into(), written, reader.place(start));
+            self.declared.schedules.push(entry);
+            self.schedules.insert(name.into(), Arc::new(schedule));
         }
     }
 
@@ -161,45 +165,47 @@ impl<'d> Draft<'d> {
     }
 
     fn declare_lists(&mut self, root: &Fields<'_>, reader: &mut Reader<'_>) {
-        const KEYS: [&str; 3] = ["file", "format", "attribute"];
         for (name, start, node) in entries(root, "lists", reader) {
             let taken = place_of(&self.declared.lists, name);
             if !is_new("list", name, start, taken, reader) {
                 continue;
             }
-            let Some(fields) = node.fields(&KEYS, reader) else {
-                continue;
-            };
-            let file = fields.require("file", reader);
-            let format = fields
-                .require("format", reader)
-                .and_then(|node| node.word(&FORMATS, reader));
-            let attribute = fields.get("attribute").and_then(|node| node.string(reader));
-            let Some((file, format)) = file.zip(format) else {
-                continue;
-            };
-            let Some(file_name) = file.string(reader) else {
-                continue;
-            };
-            if attribute.is_some() && format != Format::V2fly {
-                let message = "`attribute` is for the format \"v2fly\" only";
-                reader.problem(fields.key_start("attribute"), message);
-            }
-            match self.fetch_list(reader.file(), file_name, format, attribute) {
-                Ok((path, listed, doubts)) => {
-                    let path = path.strip_prefix(&self.folder).unwrap_or(&path);
-                    let written = written_list(path, format, attribute).into();
-                    let entry = (name.into(), written, reader.place(start));
-                    self.declared.lists.push(entry);
-                    self.notes.extend(doubts.into_iter().map(|doubt| Problem {
-                        place: reader.place(start),
-                        message: format!("list `{name}`: {doubt}"),
-                    }));
-                    self.add_list(name, listed);
-                }
-                Err(message) => reader.problem(file.start, message),
-            }
+            let listed = self.list(name, start, node, reader).unwrap_or_default();
+            self.add_list(name, listed);
         }
+    }
+
+    /// Reads an entry of `[lists]`, and the list.
+    fn list(
+        &mut self,
+        name: &str,
+        start: usize,
+        node: Node<'_>,
+        reader: &mut Reader<'_>,
+    ) -> Option<Listed> {
+        let fields = node.fields(&["file", "format", "attribute"], reader)?;
+        let file = fields.require("file", reader);
+        let format = fields
+            .require("format", reader)
+            .and_then(|node| node.word(&FORMATS, reader));
+        let attribute = fields.get("attribute").and_then(|node| node.string(reader));
+        let (file, format) = file.zip(format)?;
+        if attribute.is_some() && format != Format::V2fly {
+            let message = "`attribute` is for the format \"v2fly\" only";
+            reader.problem(fields.key_start("attribute"), message);
+        }
+        let name_of_file = file.string(reader)?;
+        let fetched = self.fetch_list(reader.file(), name_of_file, format, attribute);
+        let (path, listed, doubts) = values::accept(fetched, file, reader)?;
+        let path = path.strip_prefix(&self.folder).unwrap_or(&path);
+        let written = written_list(path, format, attribute).into();
+        let entry = (name.into(), written, reader.place(start));
+        self.declared.lists.push(entry);
+        self.notes.extend(doubts.into_iter().map(|doubt| Problem {
+            place: reader.place(start),
+            message: format!("list `{name}`: {doubt}"),
+        }));
+        Some(listed)
     }
 
     /// The path of a list, what it says with those that it includes, and what is doubtful about that.
@@ -260,10 +266,12 @@ impl<'d> Draft<'d> {
         Ok((first, all, doubts))
     }
 
+    /// A list that says nothing is one that could not be read; it stands for whatever it is used as.
     fn add_list(&mut self, name: &str, listed: Listed) {
-        let names = (!listed.names.is_empty())
+        let (has_names, has_networks) = (!listed.names.is_empty(), !listed.networks.is_empty());
+        let names = (has_names || !has_networks)
             .then(|| self.domains.add_except(listed.names, listed.exceptions));
-        let networks = (!listed.networks.is_empty())
+        let networks = (has_networks || !has_names)
             .then(|| Arc::new(listed.networks.into_iter().collect::<Networks>()));
         self.lists.insert(name.into(), List { names, networks });
     }
