@@ -233,40 +233,54 @@ impl Domains {
         self.sets.get(set.number())?.except
     }
 
-    /// Pairs of sets of which the second has all names of the first; of each first only some.
+    /// Pairs of sets of which the second has all names of the first; of each first only some, so that many sets with
+    /// a name in common cost no more than others.
     pub(super) fn within(&self) -> BTreeSet<(SetId, SetId)> {
-        const MOST: usize = 16;
-        let mut wider: BTreeMap<SetId, Vec<SetId>> = BTreeMap::new();
+        const MOST: usize = 64;
+        // Of a set's patterns the one that fewest others have tells which to look at.
+        let mut wider: BTreeMap<SetId, (usize, Vec<SetId>)> = BTreeMap::new();
+        self.each_pattern(|set, holders| {
+            let (fewest, others) = wider.entry(set).or_insert((usize::MAX, Vec::new()));
+            if holders.len() < *fewest {
+                let first = holders.iter().filter(|one| **one != set).take(MOST);
+                (*fewest, *others) = (holders.len(), first.copied().collect());
+            }
+        });
+        self.each_pattern(|set, holders| {
+            if let Some((_, others)) = wider.get_mut(&set) {
+                others.retain(|one| holders.binary_search(one).is_ok());
+            }
+        });
+        let pairs = wider.into_iter().flat_map(|(set, (_, others))| {
+            let whole = others
+                .into_iter()
+                .filter(|one| self.exceptions(*one).is_none());
+            whole.map(move |one| (set, one))
+        });
+        pairs.collect()
+    }
+
+    /// Calls back for every pattern of every set, with all sets that have what it matches, in order.
+    fn each_pattern(&self, mut found: impl FnMut(SetId, &[SetId])) {
         for entry in &self.entries {
+            let itself = Hit {
+                start: entry.start,
+                len: entry.exact + entry.below,
+            };
             let (mut alone, mut below) = (Vec::new(), Vec::new());
             self.find(self.name(*entry), |hit| {
                 let sets = self.sets_of(hit);
-                let is_itself = hit.start == entry.start && hit.len == entry.exact + entry.below;
+                let is_itself = (hit.start, hit.len) == (itself.start, itself.len);
                 let skipped = if is_itself { entry.exact as usize } else { 0 };
                 alone.extend(sets);
                 below.extend(sets.get(skipped..).unwrap_or_default());
             });
             alone.sort_unstable();
             below.sort_unstable();
-            let itself = Hit {
-                start: entry.start,
-                len: entry.exact + entry.below,
-            };
             for (place, set) in (0..).zip(self.sets_of(itself)) {
-                let holders = if place < entry.exact { &alone } else { &below };
-                wider
-                    .entry(*set)
-                    .and_modify(|wider| wider.retain(|one| holders.binary_search(one).is_ok()))
-                    .or_insert_with(|| holders.clone());
+                found(*set, if place < entry.exact { &alone } else { &below });
             }
         }
-        let pairs = wider.into_iter().flat_map(|(set, mut wider)| {
-            wider.retain(|one| *one != set && self.exceptions(*one).is_none());
-            wider.dedup();
-            wider.truncate(MOST);
-            wider.into_iter().map(move |one| (set, one))
-        });
-        pairs.collect()
     }
 
     /// Whether a name (canonical) matches a pattern of the set; exceptions are the caller's business.
