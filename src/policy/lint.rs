@@ -63,10 +63,7 @@ impl Policy {
         let wanted = |test: fn(&Test) -> bool| {
             conditions().any(|(condition, _)| !condition.negate && test(&condition.test))
         };
-        let portless = |test: &Test| match test {
-            Test::Proto(protocols) => !protocols.iter().any(|number| has_ports(*number)),
-            _ => false,
-        };
+        let portless = |test: &Test| matches!(test, Test::Proto(protocols) if !protocols.iter().any(|number| has_ports(*number)));
         if wanted(|test| matches!(test, Test::Port(_))) && wanted(portless) {
             return Some("none of its protocols has ports".into());
         }

@@ -96,7 +96,11 @@ impl Listed {
 
     /// Several names and all below them; a broken one does not take the others with it.
     fn push_each<'n>(&mut self, names: impl Iterator<Item = &'n str>, below: bool) -> Option<()> {
-        names.fold(Some(()), |all, name| self.push(name, below).and(all))
+        let mut all = Some(());
+        for name in names {
+            all = self.push(name, below).and(all);
+        }
+        all
     }
 }
 
@@ -193,11 +197,10 @@ fn dnsmasq(line: &str, listed: &mut Listed) -> Option<()> {
     });
     // The usual resolvers: so names are spared that lie below one that goes elsewhere.
     if option != "address" && value == "#" {
-        let spared = names.map(|name| pattern(name, true));
-        return spared.fold(Some(()), |all, name| {
-            listed.exceptions.push(name?);
-            all
-        });
+        let spared: Vec<_> = names.map(|name| pattern(name, true)).collect();
+        let understood = spared.iter().all(Option::is_some);
+        listed.exceptions.extend(spared.into_iter().flatten());
+        return understood.then_some(());
     }
     listed.push_each(names, true)
 }
