@@ -178,6 +178,47 @@ fn check_passes_what_is_shipped_and_tells_each_mistake_with_its_place() {
 }
 
 #[test]
+fn check_tells_what_cannot_be_read_and_goes_on_with_the_other_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("bytes.toml"), b"version = 1\nname = \"\xff\"\n").unwrap();
+    let (missing, bytes) = (path("missing.toml"), path("bytes.toml"));
+    let home = "policies/home.toml";
+    let (out, error, status) = cordon(&["check", &missing, &bytes, "/dev/zero", home]);
+    assert_eq!(status, 2);
+    assert!(out.contains("policies/home.toml: "), "{out}");
+    for part in [
+        "missing.toml: No such file",
+        "bytes.toml: it is not UTF-8 text from line 2 on",
+        "/dev/zero: it is larger than 64 MiB",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_data_file_that_cannot_be_read_is_named_with_its_line() {
+    let rows = temporary("192.0.2.0,192.0.2.255,DE\nnonsense\n");
+    let name = rows.path().to_str().unwrap();
+    let build = [
+        "db",
+        "build",
+        "--name",
+        "x",
+        "--kind",
+        "location",
+        "--built",
+        "2026-06-17",
+        "-o",
+        "x",
+    ];
+    let (_, error, status) = cordon(&[&build[..], &[name]].concat());
+    assert_eq!(status, 2);
+    let wanted = format!("{name} cannot be used: line 2 cannot be used: ");
+    assert!(error.contains(&wanted), "{error}");
+}
+
+#[test]
 fn check_fails_if_a_test_of_the_policy_does() {
     let policy = temporary(
         "version = 1\n[[test]]\nflow = \"* -> 192.0.2.1:1\"\nexpect = \"allow by default\"\n",

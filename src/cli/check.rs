@@ -71,23 +71,25 @@ impl<'a> Place<'a> {
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let data = args.machine.data()?;
-    let mut all_well = true;
+    let mut status = 0;
     for path in &args.policies {
         let file = path.display().to_string();
-        let well = match load(path, &data)? {
-            Ok(policy) => checked(&file, &policy, &data, args.json)?,
-            Err(error) => {
+        let worst = match load(path, &data) {
+            Ok(Ok(policy)) if checked(&file, &policy, &data, args.json)? => 0,
+            Ok(Ok(_)) => 1,
+            Ok(Err(error)) => {
                 broken(&file, error.problems(), args.json)?;
-                false
+                1
+            }
+            // The others are checked all the same.
+            Err(error) => {
+                eprintln!("cordon: {error:#}");
+                2
             }
         };
-        all_well &= well;
+        status = status.max(worst);
     }
-    Ok(if all_well {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(status))
 }
 
 /// A policy that cannot be used.

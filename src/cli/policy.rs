@@ -2,7 +2,9 @@
 
 use crate::jurisdiction::{self, Groups};
 use crate::policy::{Files, LoadError, Policy, Surroundings};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// The policy of whoever gives none: it watches and stops nothing.
@@ -44,7 +46,7 @@ impl Data {
 /// Reads a policy; the outer error is for a file that cannot be read.
 pub(super) fn load(path: &Path, data: &Data) -> Result<Result<Policy, LoadError>> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let text = read(path).map_err(|why| anyhow!("cannot read {name}: {why}"))?;
     Ok(Policy::load_with(&name, &text, &data.around(), &Disk))
 }
 
@@ -54,8 +56,29 @@ struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &str) -> Result<String, String> {
-        std::fs::read_to_string(path).map_err(|error| error.to_string())
+        read(Path::new(path))
     }
+}
+
+/// The text of a policy, or of what belongs to it; the error is a clause that says why there is none.
+fn read(path: &Path) -> Result<String, String> {
+    const MOST: u64 = 64 << 20;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(MOST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MOST {
+        return Err(format!("it is larger than {} MiB", MOST >> 20));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to());
+        let lines = good
+            .unwrap_or_default()
+            .split(|byte| *byte == b'\n')
+            .count();
+        format!("it is not UTF-8 text from line {lines} on")
+    })
 }
 
 /// The policy in a file, or the default one.

@@ -136,7 +136,11 @@ impl Named {
     /// What is wrong with the text is told when it is read in earnest.
     fn find(name: &str, text: &str) -> Self {
         let mut named = Self::default();
-        if !text.contains("extends") && !text.contains("include") {
+        // Most files name no others and need not be parsed twice. A backslash may spell a key's letters.
+        if !["extends", "include", "\\"]
+            .iter()
+            .any(|sign| text.contains(sign))
+        {
             return named;
         }
         let (mut reader, tree) = Reader::parse(name, text);

@@ -301,8 +301,8 @@ impl Expected {
         while let Some(word) = words.next() {
             let value = words.next().ok_or_else(wrong)?.into();
             match word {
-                "by" => rule = Some(value),
-                "via" => exit = Some(value),
+                "by" if rule.is_none() => rule = Some(value),
+                "via" if exit.is_none() => exit = Some(value),
                 _ => return Err(wrong()),
             }
         }

@@ -4,6 +4,8 @@
 //! compared, so a hash that collides costs time, never a wrong answer.
 
 use super::reader::Shown;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// A set of patterns, as one `domain` list is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +33,12 @@ impl Pattern {
                 "`{}` has a wildcard; write `.{}` for a name and all below it",
                 Shown(text),
                 Shown(rest)
+            ));
+        }
+        if bare.parse::<IpAddr>().is_ok() {
+            let text = Shown(text);
+            return Err(format!(
+                "`{text}` is an address, not a name; ask for it with `ip`"
             ));
         }
         let name = canonical(bare)
@@ -70,6 +78,11 @@ pub fn canonical(name: &str) -> Option<String> {
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         });
     fits.then_some(ascii)
+}
+
+/// A name as [`canonical`] has it, and no address.
+pub(super) fn host(name: &str) -> Option<String> {
+    canonical(name).filter(|name| name.parse::<IpAddr>().is_err())
 }
 
 impl SetId {
@@ -220,6 +233,56 @@ impl Domains {
         self.sets.get(set.number())?.except
     }
 
+    /// Pairs of sets of which the second has all names of the first; of each first only some, so that many sets with
+    /// a name in common cost no more than others.
+    pub(super) fn within(&self) -> BTreeSet<(SetId, SetId)> {
+        const MOST: usize = 64;
+        // Of a set's patterns the one that fewest others have tells which to look at.
+        let mut wider: BTreeMap<SetId, (usize, Vec<SetId>)> = BTreeMap::new();
+        self.each_pattern(|set, holders| {
+            let (fewest, others) = wider.entry(set).or_insert((usize::MAX, Vec::new()));
+            if holders.len() < *fewest {
+                let first = holders.iter().filter(|one| **one != set).take(MOST);
+                (*fewest, *others) = (holders.len(), first.copied().collect());
+            }
+        });
+        self.each_pattern(|set, holders| {
+            if let Some((_, others)) = wider.get_mut(&set) {
+                others.retain(|one| holders.binary_search(one).is_ok());
+            }
+        });
+        let pairs = wider.into_iter().flat_map(|(set, (_, others))| {
+            let whole = others
+                .into_iter()
+                .filter(|one| self.exceptions(*one).is_none());
+            whole.map(move |one| (set, one))
+        });
+        pairs.collect()
+    }
+
+    /// Calls back for every pattern of every set, with all sets that have what it matches, in order.
+    fn each_pattern(&self, mut found: impl FnMut(SetId, &[SetId])) {
+        for entry in &self.entries {
+            let itself = Hit {
+                start: entry.start,
+                len: entry.exact + entry.below,
+            };
+            let (mut alone, mut below) = (Vec::new(), Vec::new());
+            self.find(self.name(*entry), |hit| {
+                let sets = self.sets_of(hit);
+                let is_itself = (hit.start, hit.len) == (itself.start, itself.len);
+                let skipped = if is_itself { entry.exact as usize } else { 0 };
+                alone.extend(sets);
+                below.extend(sets.get(skipped..).unwrap_or_default());
+            });
+            alone.sort_unstable();
+            below.sort_unstable();
+            for (place, set) in (0..).zip(self.sets_of(itself)) {
+                found(*set, if place < entry.exact { &alone } else { &below });
+            }
+        }
+    }
+
     /// Whether a name (canonical) matches a pattern of the set; exceptions are the caller's business.
     pub(super) fn contains(&self, set: SetId, name: &str) -> bool {
         let mut inside = false;
@@ -343,6 +406,19 @@ mod tests {
     }
 
     #[test]
+    fn a_set_lies_within_another_that_has_all_its_names() {
+        let (domains, ids) = table(&[
+            &[".a.example", "b.example"],
+            &["a.example", "x.a.example", "b.example"],
+            &[".x.a.example"],
+            &["a.example"],
+            &[".b.example"],
+        ]);
+        let pairs = [(1, 0), (2, 0), (3, 0), (3, 1)].map(|(inner, outer)| (ids[inner], ids[outer]));
+        assert_eq!(domains.within(), BTreeSet::from(pairs));
+    }
+
+    #[test]
     fn names_are_written_one_way() {
         assert_eq!(
             canonical("Bücher.Example."),
@@ -362,6 +438,10 @@ mod tests {
         }
         let wildcard = Pattern::parse("*.agora.io").unwrap_err();
         assert!(wildcard.contains("write `.agora.io`"), "{wildcard}");
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let refused = Pattern::parse(address).unwrap_err();
+            assert!(refused.ends_with("ask for it with `ip`"), "{refused}");
+        }
         assert_eq!(
             Pattern::parse(".Agora.IO").unwrap().to_string(),
             ".agora.io"
@@ -380,6 +460,9 @@ mod tests {
                 .collect();
             let slices: Vec<&[&str]> = borrowed.iter().map(Vec::as_slice).collect();
             let (domains, ids) = table(&slices);
+            for (inner, outer) in domains.within() {
+                prop_assert!(!domains.contains(inner, &name) || domains.contains(outer, &name));
+            }
             for (set, id) in sets.iter().zip(ids) {
                 let naive = set.iter().any(|text| match text.strip_prefix('.') {
                     Some(bare) => name == bare || name.ends_with(text.as_str()),

@@ -4,8 +4,8 @@ use super::bundle::{Files, beside};
 use super::compiled::{Declared, Default, Effect, OnUnknown};
 use super::condition::{Key, Member, Test, Written};
 use super::domains::{DomainsBuilder, SetId};
-use super::exits::{self, Exit};
-use super::lists::{self, FORMATS, Format, Listed};
+use super::exits::{self, Exit, ExitKind};
+use super::lists::{self, Attributes, FORMATS, Format, Listed};
 use super::load::Surroundings;
 use super::networks::Networks;
 use super::problem::{Place, Problem};
@@ -82,10 +82,15 @@ impl<'d> Draft<'d> {
         for (name, start, node) in entries(root, "exits", reader) {
             let taken = self.exits.iter().find(|exit| *exit.name == *name);
             let taken = taken.map(|exit| exit.place.clone());
-            if is_new("exit", name, start, taken.as_ref(), reader)
-                && let Some(exit) = exits::exit(name, node, &self.exits, reader)
-            {
-                self.exits.push(exit);
+            if is_new("exit", name, start, taken.as_ref(), reader) {
+                let read = exits::exit(name, node, &self.exits, reader);
+                // What is broken is told once, not again where it is used: its name stays known.
+                self.exits.push(read.unwrap_or_else(|| Exit {
+                    name: name.into(),
+                    kind: ExitKind::Direct,
+                    egress: None,
+                    place: reader.place(start),
+                }));
             }
         }
         if self.exits.len() > usize::from(u16::MAX) {
@@ -107,12 +112,11 @@ impl<'d> Draft<'d> {
             if !is_new("schedule", name, start, taken, reader) {
                 continue;
             }
-            if let Some(schedule) = Schedule::read(node, reader) {
-                let written = schedule.written.clone().into();
-                let entry = (name.into(), written, reader.place(start));
-                self.declared.schedules.push(entry);
-                self.schedules.insert(name.into(), Arc::new(schedule));
-            }
+            let schedule = Schedule::read(node, reader).unwrap_or_default();
+            let written = schedule.written.clone().into();
+            let entry = (name.into(), written, reader.place(start));
+            self.declared.schedules.push(entry);
+            self.schedules.insert(name.into(), Arc::new(schedule));
         }
     }
 
@@ -161,54 +165,66 @@ impl<'d> Draft<'d> {
     }
 
     fn declare_lists(&mut self, root: &Fields<'_>, reader: &mut Reader<'_>) {
-        const KEYS: [&str; 3] = ["file", "format", "attribute"];
         for (name, start, node) in entries(root, "lists", reader) {
             let taken = place_of(&self.declared.lists, name);
             if !is_new("list", name, start, taken, reader) {
                 continue;
             }
-            let Some(fields) = node.fields(&KEYS, reader) else {
-                continue;
-            };
-            let file = fields.require("file", reader);
-            let format = fields
-                .require("format", reader)
-                .and_then(|node| node.word(&FORMATS, reader));
-            let attribute = fields.get("attribute").and_then(|node| node.string(reader));
-            let Some((file, format)) = file.zip(format) else {
-                continue;
-            };
-            let Some(file_name) = file.string(reader) else {
-                continue;
-            };
-            match self.fetch_list(reader.file(), file_name, format, attribute) {
-                Ok((path, listed)) => {
-                    let path = path.strip_prefix(&self.folder).unwrap_or(&path);
-                    let written = written_list(path, format, attribute).into();
-                    let entry = (name.into(), written, reader.place(start));
-                    self.declared.lists.push(entry);
-                    self.add_list(name, start, listed, reader);
-                }
-                Err(message) => reader.problem(file.start, message),
-            }
+            let listed = self.list(name, start, node, reader).unwrap_or_default();
+            self.add_list(name, listed);
         }
     }
 
-    /// The path of a list, and what it says with those that it includes.
+    /// Reads an entry of `[lists]`, and the list.
+    fn list(
+        &mut self,
+        name: &str,
+        start: usize,
+        node: Node<'_>,
+        reader: &mut Reader<'_>,
+    ) -> Option<Listed> {
+        let fields = node.fields(&["file", "format", "attribute"], reader)?;
+        let file = fields.require("file", reader);
+        let format = fields
+            .require("format", reader)
+            .and_then(|node| node.word(&FORMATS, reader));
+        let attribute = fields.get("attribute").and_then(|node| node.string(reader));
+        let (file, format) = file.zip(format)?;
+        if attribute.is_some() && format != Format::V2fly {
+            let message = "`attribute` is for the format \"v2fly\" only";
+            reader.problem(fields.key_start("attribute"), message);
+        }
+        let name_of_file = file.string(reader)?;
+        let fetched = self.fetch_list(reader.file(), name_of_file, format, attribute);
+        let (path, listed, doubts) = values::accept(fetched, file, reader)?;
+        let path = path.strip_prefix(&self.folder).unwrap_or(&path);
+        let written = written_list(path, format, attribute).into();
+        let entry = (name.into(), written, reader.place(start));
+        self.declared.lists.push(entry);
+        self.notes.extend(doubts.into_iter().map(|doubt| Problem {
+            place: reader.place(start),
+            message: format!("list `{name}`: {doubt}"),
+        }));
+        Some(listed)
+    }
+
+    /// The path of a list, what it says with those that it includes, and what is doubtful about that.
     fn fetch_list(
         &self,
         by: &str,
         name: &str,
         format: Format,
         attribute: Option<&str>,
-    ) -> Result<(String, Listed), String> {
+    ) -> Result<(String, Listed, Vec<String>), String> {
         const MOST: usize = 256;
         let first = beside(by, name)?;
-        let mut open = vec![(first.clone(), attribute.map(str::to_owned))];
+        let attributes: Attributes = attribute.into_iter().map(str::to_owned).collect();
+        let mut open = vec![(first.clone(), attributes)];
         let mut done = Vec::new();
+        let mut doubts = Vec::new();
         let mut all = Listed::default();
-        while let Some((path, attribute)) = open.pop() {
-            if done.contains(&(path.clone(), attribute.clone())) {
+        while let Some((path, attributes)) = open.pop() {
+            if done.contains(&(path.clone(), attributes.clone())) {
                 continue;
             }
             if done.len() >= MOST {
@@ -219,12 +235,13 @@ impl<'d> Draft<'d> {
             }
             let text = self.files.read(&path);
             let text = text.map_err(|why| format!("`{}` cannot be read: {why}", Shown(&path)))?;
-            let listed = lists::read(format, &text, attribute.as_deref());
-            for (other, attribute) in &listed.includes {
-                open.push((beside(&path, other)?, attribute.clone()));
+            let listed = lists::read(format, &text, &attributes);
+            for (other, attributes) in &listed.includes {
+                open.push((beside(&path, other)?, attributes.clone()));
             }
+            doubts.extend(doubt(&path, &listed));
             all.append(listed);
-            done.push((path, attribute));
+            done.push((path, attributes));
         }
         if all.names.is_empty() && all.networks.is_empty() {
             return Err(format!(
@@ -233,33 +250,44 @@ impl<'d> Draft<'d> {
                 format.name()
             ));
         }
-        Ok((first, all))
+        if all.left_out > 0 {
+            let (entries, ask, are) = match all.left_out {
+                1 => ("entry", "asks", "is"),
+                _ => ("entries", "ask", "are"),
+            };
+            doubts.insert(
+                0,
+                format!(
+                    "{} {entries} {ask} for more than a name and {are} left out",
+                    all.left_out
+                ),
+            );
+        }
+        Ok((first, all, doubts))
     }
 
-    fn add_list(&mut self, name: &str, start: usize, listed: Listed, reader: &Reader<'_>) {
-        let mut note = |message: String| {
-            self.notes.push(Problem {
-                place: reader.place(start),
-                message,
-            });
-        };
-        if listed.left_out > 0 {
-            note(format!(
-                "list `{name}`: {} entries ask for more than a name and are left out",
-                listed.left_out
-            ));
-        }
-        if let Some(line) = listed.broken {
-            note(format!(
-                "list `{name}`: line {line} cannot be understood, nor may others"
-            ));
-        }
-        let names = (!listed.names.is_empty())
+    /// A list that says nothing is one that could not be read; it stands for whatever it is used as.
+    fn add_list(&mut self, name: &str, listed: Listed) {
+        let (has_names, has_networks) = (!listed.names.is_empty(), !listed.networks.is_empty());
+        let names = (has_names || !has_networks)
             .then(|| self.domains.add_except(listed.names, listed.exceptions));
-        let networks = (!listed.networks.is_empty())
+        let networks = (has_networks || !has_names)
             .then(|| Arc::new(listed.networks.into_iter().collect::<Networks>()));
         self.lists.insert(name.into(), List { names, networks });
     }
+}
+
+/// What of a list's file cannot be understood.
+fn doubt(path: &str, listed: &Listed) -> Option<String> {
+    let (line, count) = listed.broken?;
+    let lines = match count {
+        1 => "1 line".into(),
+        _ => format!("{count} lines"),
+    };
+    Some(format!(
+        "{lines} cannot be understood, the first at {}:{line}",
+        Shown(path)
+    ))
 }
 
 /// As it is written in `[lists]`.

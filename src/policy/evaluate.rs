@@ -417,6 +417,6 @@ pub(super) fn believed(evidence: Evidence, demand: Demand) -> bool {
 }
 
 /// Protocols with ports, whose payload may show a name: TCP and UDP.
-fn has_ports(protocol: u8) -> bool {
+pub(super) fn has_ports(protocol: u8) -> bool {
     matches!(protocol, 6 | 17)
 }

@@ -4,10 +4,15 @@
 use super::cases::Case;
 use super::compiled::{Effect, Observe, OnUnknown, Policy, Rule};
 use super::condition::{Condition, Member, Test, Written};
+use super::domains::SetId;
+use super::evaluate::has_ports;
 use super::exits::ExitKind;
 use super::problem::Problem;
 use super::verdict::ExitId;
 use std::collections::BTreeSet;
+
+/// Sets of names that lie within others.
+type Within = BTreeSet<(SetId, SetId)>;
 
 impl Policy {
     /// Everything doubtful, in the order of the rules. None of it keeps the policy from working as written.
@@ -23,9 +28,18 @@ impl Policy {
     }
 
     fn lint_reach(&self, found: &mut Vec<Problem>) {
+        let names = self.domains.within();
         for (index, rule) in self.rules.iter().enumerate() {
+            if let Some(why) = self.matches_nothing(rule) {
+                found.push(Problem {
+                    place: rule.place.clone(),
+                    message: format!("rule `{}` never fires: {why}", rule.id),
+                });
+                continue;
+            }
             let before = self.rules.get(..index).unwrap_or_default();
-            let Some(cover) = before.iter().find(|earlier| self.covers(earlier, rule)) else {
+            let mut covers = before.iter().filter(|one| self.covers(one, rule, &names));
+            let Some(cover) = covers.next() else {
                 continue;
             };
             let (id, by, place) = (&rule.id, &cover.id, &cover.place);
@@ -43,8 +57,37 @@ impl Policy {
         }
     }
 
+    /// Why no flow can match a rule, if its own keys contradict each other.
+    fn matches_nothing(&self, rule: &Rule) -> Option<String> {
+        let conditions = || self.conditions_of(rule);
+        let wanted = |test: fn(&Test) -> bool| {
+            conditions().any(|(condition, _)| !condition.negate && test(&condition.test))
+        };
+        let portless = |test: &Test| matches!(test, Test::Proto(protocols) if !protocols.iter().any(|number| has_ports(*number)));
+        if wanted(|test| matches!(test, Test::Port(_))) && wanted(portless) {
+            return Some("none of its protocols has ports".into());
+        }
+        let none = Within::new();
+        conditions().find_map(|(wanted, written)| {
+            let takes_all = |(other, _): &(&Condition, &Written)| {
+                other.negate && is_exact(&other.test) && is_within(&wanted.test, &other.test, &none)
+            };
+            let taken = !wanted.negate && conditions().any(|other| takes_all(&other));
+            let key = written.key.name();
+            taken.then(|| format!("`not_{key}` leaves nothing of `{key}`"))
+        })
+    }
+
     /// Whether whatever makes `rule` fire makes `earlier` fire first.
-    fn covers(&self, earlier: &Rule, rule: &Rule) -> bool {
+    fn covers(&self, earlier: &Rule, rule: &Rule, names: &Within) -> bool {
+        // Of a flow that only claims a name, an allow leaves it to a later reroute which way it goes.
+        let claimed = |(condition, _): (&Condition, _)| condition.test.asks_for_name();
+        if earlier.effect == Effect::Allow
+            && matches!(rule.effect, Effect::Reroute { .. })
+            && self.conditions_of(earlier).any(claimed)
+        {
+            return false;
+        }
         // An earlier rule that is only observed today, or asks for better evidence, does not take everything.
         if earlier.observe != Observe::Never || earlier.evidence != rule.evidence {
             return false;
@@ -54,7 +97,7 @@ impl Policy {
         self.conditions_of(earlier).all(|(wide, _)| {
             let stances = (earlier.effect.stops(), rule.effect.stops());
             self.conditions_of(rule).any(|(narrow, _)| {
-                implies(narrow, wide, stances)
+                implies(narrow, wide, stances, names)
                     && (takes_unknown || !fires_on_unknown || is_known(&wide.test))
             })
         })
@@ -239,16 +282,21 @@ fn takes_more(rule: &Rule, condition: &Condition) -> Option<&'static str> {
 }
 
 /// Whether `narrow` holding makes `wide` hold, in rules that stop (`true`) or let go.
-fn implies(narrow: &Condition, wide: &Condition, (wide_stops, narrow_stops): (bool, bool)) -> bool {
+fn implies(
+    narrow: &Condition,
+    wide: &Condition,
+    (wide_stops, narrow_stops): (bool, bool),
+    names: &Within,
+) -> bool {
     // To touch is less than to lie inside: what stops because something touches need not lie inside.
     let comparable = wide_stops || !narrow_stops || is_exact(&wide.test);
     if narrow.negate != wide.negate || !comparable {
         return false;
     }
     if narrow.negate {
-        is_within(&wide.test, &narrow.test)
+        is_within(&wide.test, &narrow.test, names)
     } else {
-        is_within(&narrow.test, &wide.test)
+        is_within(&narrow.test, &wide.test, names)
             || (wide_stops && touches_more(&narrow.test, &wide.test))
     }
 }
@@ -269,7 +317,7 @@ fn is_known(test: &Test) -> bool {
     matches!(test, Test::Proto(_) | Test::Port(_) | Test::Ip(_))
 }
 
-fn is_within(inner: &Test, outer: &Test) -> bool {
+fn is_within(inner: &Test, outer: &Test, names: &Within) -> bool {
     match (inner, outer) {
         (Test::Proto(a), Test::Proto(b)) => a.iter().all(|value| b.contains(value)),
         (Test::Port(a), Test::Port(b)) => a
@@ -279,14 +327,17 @@ fn is_within(inner: &Test, outer: &Test) -> bool {
         (Test::Ip(a), Test::Ip(b)) => a
             .iter()
             .all(|part| b.iter().any(|other| part.is_within(other))),
-        (Test::Domain(a), Test::Domain(b)) => a.iter().all(|set| b.contains(set)),
+        (Test::Domain(a), Test::Domain(b)) => a.iter().all(|set| {
+            let has = |other: &SetId| other == set || names.contains(&(*set, *other));
+            b.iter().any(has)
+        }),
         (Test::Asn(a), Test::Asn(b)) => a.iter().all(|value| b.contains(value)),
         (Test::Operator(a), Test::Operator(b)) => a.iter().all(|value| b.contains(value)),
         (Test::Country(a), Test::Country(b))
         | (Test::OperatorCountry(a), Test::OperatorCountry(b))
         | (Test::Jurisdiction(a), Test::Jurisdiction(b)) => a.is_within(b),
-        (Test::To(a), part) => a.iter().all(|(inner, _)| is_within(inner, part)),
-        (part, Test::To(b)) => b.iter().any(|(outer, _)| is_within(part, outer)),
+        (Test::To(a), part) => a.iter().all(|(inner, _)| is_within(inner, part, names)),
+        (part, Test::To(b)) => b.iter().any(|(outer, _)| is_within(part, outer, names)),
         (a, b) => a == b,
     }
 }

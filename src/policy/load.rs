@@ -213,6 +213,7 @@ impl<'d> Loader<'d> {
                 Some(name) => {
                     if let Some(reader) = self.readers.get_mut(file) {
                         node.fields(&["include"], reader);
+                        name.string(reader);
                     }
                     if let Some(included) = part.includes.get(&name.start) {
                         rules.extend(self.rules(*included));
@@ -228,14 +229,20 @@ impl<'d> Loader<'d> {
         rules
     }
 
-    /// Checks the keys of every file, and that places fit the bits in which they are kept.
+    /// Checks the keys of every file, what it names other files by, and that places fit the bits in which they are kept.
     fn count(&mut self, unit: &Unit) {
         for file in 0..self.parts.len() {
             let is_policy = file == 0 || self.parts.iter().any(|part| part.extends == Some(file));
             let known = ROOT
                 .get(if is_policy { 0 } else { INCLUDED }..)
                 .unwrap_or_default();
-            self.each(&[file], |_, root, reader| root.check_keys(known, reader));
+            self.each(&[file], |_, root, reader| {
+                root.check_keys(known, reader);
+                root.get("extends").map(|node| node.string(reader));
+                for node in root.get("include").map(Node::members).unwrap_or_default() {
+                    node.string(reader);
+                }
+            });
         }
         self.each(&[0], |_, root, reader| {
             if unit.rules.len() > usize::from(u16::MAX) {
@@ -278,7 +285,8 @@ fn finish(draft: Draft<'_>, unit: Unit) -> Policy {
     let mut index = Index::default();
     for (number, draft) in (0..u16::MAX).zip(unit.rules) {
         let mut rule = draft.rule;
-        if draft.observed && rule.effect != Effect::Allow {
+        // Where the whole policy observes, its allows go on: what they spare would not have been stopped.
+        if draft.observed && (rule.effect != Effect::Allow || draft.mode.is_some()) {
             rule.observe = Observe::Always;
         }
         let start = conditions.len();

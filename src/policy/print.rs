@@ -134,8 +134,11 @@ impl Policy {
             let until = until.and_then(|until| jiff::Timestamp::from_second(until).ok());
             writeln!(f, "observe_until = {}", until.unwrap_or_default())?;
         }
-        if rule.effect != Effect::Allow {
-            self.print_mode(f, rule.observe == Observe::Always)?;
+        // An allow does not take over the mode of the policy.
+        match (rule.effect, rule.observe) {
+            (Effect::Allow, Observe::Always) => writeln!(f, "mode = \"observe\"")?,
+            (Effect::Allow, _) => {}
+            (_, observe) => self.print_mode(f, observe == Observe::Always)?,
         }
         print_locked(f, rule.locked)
     }

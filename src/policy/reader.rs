@@ -121,15 +121,12 @@ impl<'v> Node<'v> {
             .ok()
             .filter(|value| range.contains(value));
         if value.is_none() {
-            reader.problem(
-                self.start,
-                format!(
-                    "{} is not between {} and {}",
-                    Shown(digits.as_str()),
-                    range.start(),
-                    range.end()
-                ),
-            );
+            let (found, first, last) = (Shown(digits.as_str()), range.start(), range.end());
+            let message = match first == last {
+                true => format!("{found} is not {first}, the only one there is"),
+                false => format!("{found} is not between {first} and {last}"),
+            };
+            reader.problem(self.start, message);
         }
         value
     }

@@ -103,7 +103,9 @@ fn gather(args: &Args, files: &[Vec<u8>]) -> Result<(Source, usize)> {
     for (path, file) in args.files.iter().zip(files) {
         let told = match args.kind {
             Some(Kind::AsCountry) => as_countries(&mut draft, args, file),
-            kind => Ok(draft.read(file, kind.and_then(Kind::format))?),
+            kind => draft
+                .read(file, kind.and_then(Kind::format))
+                .map_err(Into::into),
         };
         let told = told.with_context(|| format!("{} cannot be used", path.display()))?;
         built = built.or(told);

@@ -345,7 +345,52 @@ fn lists_of_names_match_with_their_exceptions() {
     let doubts: Vec<String> = policy.lint().iter().map(ToString::to_string).collect();
     assert_eq!(
         doubts,
-        ["p/main.toml:6:1: list `ads`: 1 entries ask for more than a name and are left out"]
+        ["p/main.toml:6:1: list `ads`: 1 entry asks for more than a name and is left out"]
+    );
+}
+
+#[test]
+fn an_attribute_asked_for_holds_for_included_lists_too() {
+    let data = data();
+    let files = files(&[
+        (
+            "p/a",
+            "a.example @cn\nb.example\ninclude:more\ninclude:less @-x\nnot a line:\n",
+        ),
+        ("p/more", "c.example @cn\nd.example\n"),
+        ("p/less", "e.example @cn\nf.example @cn @x\n"),
+    ]);
+    let body = rule(
+        "a",
+        "domain = [\"list:a\"]\naction = \"block\"\non_unknown = \"allow\"",
+    );
+    let text = |format: &str| {
+        format!(
+            "{OPEN}[lists]\na = {{ file = \"a\", format = \"{format}\", attribute = \"cn\" }}\n{body}"
+        )
+    };
+    let policy = with(&data, &text("v2fly"), &files);
+    let blocked = ["a", "b", "c", "d", "e", "f"].map(|name| {
+        let name = format!("{name}.example");
+        let names = [sni(&name)];
+        said(&policy, &flow(&data, address(&["US"], None), &names)) == "block a"
+    });
+    assert_eq!(blocked, [true, false, true, false, true, false]);
+    let error = try_with(&data, &text("domains"), &files).unwrap_err();
+    assert!(error.to_string().contains("for the format \"v2fly\" only"));
+}
+
+#[test]
+fn lines_of_a_list_that_are_nothing_are_counted_and_the_first_is_told() {
+    let data = data();
+    let files = files(&[("p/a.txt", "a.example\n-!-\n\n-?-\n")]);
+    let text = "[lists]\na = { file = \"a.txt\", format = \"domains\" }\n".to_owned()
+        + &rule("a", "domain = [\"list:a\"]\naction = \"block\"");
+    let doubts = with(&data, &text, &files).lint();
+    let doubts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        doubts,
+        ["p/main.toml:3:1: list `a`: 2 lines cannot be understood, the first at p/a.txt:2"]
     );
 }
 

@@ -724,6 +724,23 @@ fn observed_rules_are_recorded_and_skipped() {
 }
 
 #[test]
+fn an_allow_that_is_only_observed_lets_nothing_go() {
+    let data = data();
+    let policy = load(
+        &data,
+        &rule(
+            "de",
+            "country = [\"DE\"]\naction = \"allow\"\nmode = \"observe\"",
+        ),
+    );
+    let facts = flow(&data, address(&["DE"], None), &[]);
+    assert_eq!(said(&policy, &facts), "block default would de");
+    let again = try_load(&data, &policy.to_string()).unwrap();
+    assert_eq!(said(&again, &facts), "block default would de");
+    assert_eq!(again.to_string(), policy.to_string());
+}
+
+#[test]
 fn in_observe_mode_everything_passes_and_what_would_have_stopped_it_is_told() {
     let data = data();
     let text = "mode = \"observe\"\n[exits]\nse = { kind = \"wireguard\", profile = \"se\" }\n"
@@ -921,8 +938,38 @@ const MISTAKES: &[(&str, &str)] = &[
         "write `.x.example`",
     ),
     (
+        "[[rule]]\nid = \"x\"\naction = \"block\"\ndomain = [\"192.0.2.1\"]\n",
+        "ask for it with `ip`",
+    ),
+    ("extends = 3\n", "expected a string"),
+    ("extends = [\"base.toml\"]\n", "expected a string"),
+    ("\"ext\\u0065nds\" = \"base.toml\"\n", "cannot be read"),
+    ("include = [3]\n", "expected a string"),
+    ("include = { file = \"x.toml\" }\n", "expected a string"),
+    (
+        "[[rule]]\ninclude = [\"x.toml\"]\n",
+        "expected a string, found a list",
+    ),
+    (
         "[[rule]]\nid = \"x\"\naction = \"block\"\nobserve_until = 2027-01-01T00:00:00\n",
         "with an offset",
+    ),
+    (
+        "[schedules]\nx = { zone = \"Europe/Berln\" }\n[[rule]]\nid = \"x\"\nschedule = \"x\"\naction = \"block\"\n",
+        "is not a time zone",
+    ),
+    (
+        "[lists]\nx = { file = \"x\", format = \"hosts\" }\n[[rule]]\nid = \"x\"\nip = \"list:x\"\n\
+         domain = \"list:x\"\naction = \"block\"\n",
+        "cannot be read",
+    ),
+    (
+        "[exits]\nx = { kind = \"sock5\" }\n[[rule]]\nid = \"x\"\naction = \"reroute\"\nexit = \"x\"\n",
+        "did you mean `socks5`?",
+    ),
+    (
+        "[[test]]\nflow = \"* -> 9.9.9.9:53/udp\"\nexpect = \"allow by default by default\"\n",
+        "[ by RULE]",
     ),
     ("[sources]\nx = [\"alice\"]\n", "is not a sender"),
     ("[targets]\nx = {}\n", "has no members"),
@@ -966,7 +1013,7 @@ fn each_kind_of_mistake_says_what_to_do() {
         try_load(&data, "version = 2")
             .unwrap_err()
             .to_string()
-            .contains("not between 1 and 1")
+            .contains("2 is not 1, the only one there is")
     );
 }
 
@@ -1124,6 +1171,67 @@ fn lint_finds_rules_that_never_fire_and_allows_that_a_block_shadows() {
         [
             "p.toml:7:1: rule `cn-again` never fires: rule `cn` at p.toml:3:1 takes all of it before",
             "p.toml:12:1: rule `cn-but` lets nothing go: block rule `cn` at p.toml:3:1 stops all of it before",
+        ]
+    );
+}
+
+#[test]
+fn lint_knows_names_that_lie_below_others() {
+    let data = data();
+    let text = OPEN.to_owned()
+        + "[exits]\nx = { kind = \"direct\" }\n"
+        + &rule(
+            "wide",
+            "domain = [\".a.example\", \"b.example\"]\naction = \"block\"",
+        )
+        + &rule(
+            "low",
+            "domain = [\"www.a.example\"]\nport = [443]\naction = \"allow\"",
+        )
+        + &rule(
+            "same",
+            "domain = [\"b.example\", \".a.example\"]\naction = \"block\"",
+        )
+        + &rule("other", "domain = [\".b.example\"]\naction = \"allow\"")
+        + &rule(
+            "claimed",
+            "domain = [\"x.b.example\"]\naction = \"reroute\"\nexit = \"x\"",
+        );
+    let doubts = load(&data, &text).lint();
+    let doubts: Vec<&str> = doubts.iter().map(|doubt| doubt.message.as_str()).collect();
+    assert_eq!(
+        doubts,
+        [
+            "rule `low` lets nothing go: block rule `wide` at p.toml:5:1 stops all of it before",
+            "rule `same` never fires: rule `wide` at p.toml:5:1 takes all of it before",
+        ]
+    );
+}
+
+#[test]
+fn lint_finds_rules_whose_own_keys_leave_nothing() {
+    let data = data();
+    let text = OPEN.to_owned()
+        + &rule(
+            "a",
+            "port = [443]\nnot_port = [\"1-1000\"]\naction = \"block\"",
+        )
+        + &rule("b", "proto = \"icmp\"\nport = [80]\naction = \"block\"")
+        + &rule(
+            "c",
+            "port = [443, 2000]\nnot_port = [443]\naction = \"block\"",
+        )
+        + &rule(
+            "d",
+            "proto = [\"icmp\", \"udp\"]\nport = [53]\naction = \"block\"",
+        );
+    let doubts = load(&data, &text).lint();
+    let doubts: Vec<&str> = doubts.iter().map(|doubt| doubt.message.as_str()).collect();
+    assert_eq!(
+        doubts,
+        [
+            "rule `a` never fires: `not_port` leaves nothing of `port`",
+            "rule `b` never fires: none of its protocols has ports",
         ]
     );
 }
