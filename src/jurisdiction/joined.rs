@@ -198,6 +198,9 @@ impl JoinedSteps<'_> {
             }
         }
         (self.zeros, self.zeros_end) = (0, steps);
+        // Not twice as much, as growing would take.
+        self.chunk
+            .reserve_exact(end.saturating_sub(self.chunk.len()));
         self.chunk.resize(end, 0);
         self.reader
             .read_exact(&mut self.chunk)

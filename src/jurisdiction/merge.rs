@@ -6,11 +6,11 @@ use super::fine::FINE;
 use super::joined::Joined;
 use super::lanes::{JoinedLane, Key, Lane, Lanes, Now, Role};
 use super::operators::Operators;
-use super::place::{Place, Voice, anycast};
+use super::place::{Place, Voice};
 use super::rows::Family;
 use super::seats::{Seats, seats};
 use super::source::Source;
-use super::{BadData, OperatorId};
+use super::{BadData, Country, OperatorId};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::borrow::Cow;
@@ -24,17 +24,17 @@ pub(super) struct Merge<'a> {
     sources: &'a [Source],
     operators: &'a Operators,
     seats: Vec<Seats>,
-    pub(super) voices: Vec<Voice>,
-    pub(super) first_origin: Option<usize>,
-    pub(super) records: Vec<Record>,
+    voices: Vec<Voice>,
+    first_origin: Option<usize>,
+    records: Vec<Record>,
     /// Numbers of records, each with its [`Key::operator`], by their keys; but for those of `combinations`.
     record_numbers: HashTable<(u32, u16)>,
     /// Records asked for lately: neighbours repeat each other, and this fits a near cache.
     recent: Vec<(Key, u32)>,
-    pub(super) places: Vec<Place>,
+    places: Vec<Place>,
     /// Numbers of places, by their answers.
     place_numbers: HashTable<u32>,
-    pub(super) answers: Vec<u32>,
+    answers: Vec<u32>,
     /// The record where nothing but the joined columns speaks, by the number of their combination.
     combinations: Vec<u32>,
     /// The answers of a combination while they are looked up.
@@ -42,6 +42,15 @@ pub(super) struct Merge<'a> {
     /// The place of the newest combination.
     last_place: Option<u32>,
     hasher: RandomState,
+}
+
+/// What is left of a [`Merge`].
+pub(super) struct Merged {
+    pub(super) records: Vec<Record>,
+    pub(super) places: Vec<Place>,
+    pub(super) voices: Vec<Voice>,
+    pub(super) answers: Vec<u32>,
+    pub(super) first_origin: Option<usize>,
 }
 
 impl<'a> Merge<'a> {
@@ -81,6 +90,19 @@ impl<'a> Merge<'a> {
             last_place: None,
             hasher: RandomState::default(),
         })
+    }
+
+    /// What it has gathered.
+    pub(super) fn finish(self) -> Merged {
+        let mut records = self.records;
+        records.shrink_to_fit();
+        Merged {
+            records,
+            places: self.places,
+            voices: self.voices,
+            answers: self.answers,
+            first_origin: self.first_origin,
+        }
     }
 
     /// At most so many ranges a family has.
@@ -245,7 +267,7 @@ impl<'a> Merge<'a> {
         now.all.clone_from(&now.answers);
         if let Some(joined) = self.records.get(now.joined as usize) {
             key.asn = key.asn.max(joined.asn);
-            let told = self.answers_of(joined.place);
+            let told = self.answers_of(joined.place());
             for (answer, told) in now.all.iter_mut().zip(told) {
                 *answer = (*answer).max(*told);
             }
@@ -320,34 +342,24 @@ impl<'a> Merge<'a> {
             .ok_or(BadData::TooMany("ranges"))?;
         let place = self.places.get(key.place as usize);
         let place = place.ok_or(BadData::TooMany("ranges"))?;
-        let operator = match key.operator {
-            0 => {
-                let origins = [key.asn, place.asn].into_iter();
-                let by_origin = origins
-                    .filter(|asn| *asn != 0)
-                    .find_map(|asn| self.operators.by_asn(asn));
-                by_origin.map_or(0, |id| id.0 + 1)
+        let operator = match key.operator.checked_sub(1) {
+            None => {
+                let mut origins = [key.asn, place.asn].into_iter().filter(|asn| *asn != 0);
+                origins.find_map(|asn| self.operators.by_asn(asn))
             }
-            by_prefix => by_prefix,
+            Some(by_prefix) => Some(OperatorId(by_prefix)),
         };
-        let seat = match self.operators.get(OperatorId(operator.wrapping_sub(1))) {
-            Some(operator) => Some(operator.seat),
+        let holder = match operator {
+            // `holders` refuses more operators than can be numbered.
+            Some(operator) => (Country::COUNT as u16 + 1).saturating_add(operator.0),
             None => {
                 let asn = if key.asn == 0 { place.asn } else { key.asn };
-                self.seats.iter().find_map(|seats| seats.of(asn))
+                let seat = self.seats.iter().find_map(|seats| seats.of(asn));
+                seat.map_or(0, |seat| seat.index() as u16 + 1)
             }
         };
-        self.records.push(Record {
-            asn: key.asn,
-            place: key.place,
-            operator,
-            seat,
-            country: place.country,
-            registered: place.registered,
-            confidence: place.confidence,
-            anycast: anycast(place.anycast.into()),
-            wide: place.located.len() > 1 || place.registered_in.len() > 1 || place.asn != 0,
-        });
+        self.records
+            .push(Record::new(key.asn, holder, key.place, place));
         Ok(number)
     }
 }
@@ -356,7 +368,7 @@ fn key_of(records: &[Record], number: u32, operator: u16) -> Key {
     let record = records.get(number as usize);
     record.map_or_else(Key::default, |record| Key {
         asn: record.asn,
-        place: record.place,
+        place: record.place(),
         operator,
     })
 }

@@ -19,7 +19,8 @@ impl Seats {
     fn read(column: &Column) -> Result<Self, BadData> {
         let body = column.bytes()?;
         let mut encoded = column.steps(&body)?;
-        let (mut dense, mut sparse) = (Vec::new(), Vec::new());
+        // Room that is not used costs nothing; growing would cost copies.
+        let (mut dense, mut sparse) = (Vec::with_capacity(DENSE as usize), Vec::new());
         let mut holds = None;
         while let Some(step) = encoded.next()? {
             let asn = Asn::try_from(step.start).map_err(|_| BadData::Corrupt("an AS number"))?;

@@ -20,6 +20,8 @@ pub(super) trait Key: Copy + Ord + Sub<Output = Self> {
     const LAST: Self;
     /// How many bits it has.
     const BITS: u32;
+    /// How many leading bits choose a slot of the root.
+    const ROOT_BITS: u32;
     /// A node has as many slots as leave this many firsts in each, if they are spread evenly.
     const SPREAD: usize;
     /// The bits behind the lowest `below`, as far as a node can ask for them.
@@ -37,6 +39,7 @@ impl Key for u32 {
     const FAR: i16 = i16::MAX;
     const LAST: Self = Self::MAX;
     const BITS: Self = Self::BITS;
+    const ROOT_BITS: Self = 16;
     const SPREAD: usize = 2;
     #[inline]
     fn above(self, below: u32) -> usize {
@@ -66,6 +69,8 @@ impl Key for u64 {
     const FAR: i32 = i32::MAX;
     const LAST: Self = Self::MAX;
     const BITS: u32 = Self::BITS;
+    // All addresses in use share the first few; a node holds the rest in less room.
+    const ROOT_BITS: u32 = 6;
     const SPREAD: usize = 2;
     #[inline]
     fn above(self, below: u32) -> usize {
@@ -88,9 +93,6 @@ impl Key for u64 {
         N - beyond as usize
     }
 }
-
-/// How many leading bits choose a slot of the root.
-const ROOT_BITS: u32 = 16;
 
 /// Marks a slot that leads to a node; others hold the number of a block. Below the mark: the first slot of the node, in
 /// fours (21 bits); how many bits choose one of its slots (4 bits); how many bits of a key are behind those (6 bits).
@@ -178,7 +180,7 @@ impl<K: Key, const WIDTH: usize> TableBuilder<K, WIDTH> {
     /// The table, laid out for look-ups; `None` if its tree needs more slots than can be numbered.
     pub(super) fn finish(mut self) -> Option<Table<K, WIDTH>> {
         self.close();
-        self.blocks.shrink_to_fit();
+        // The blocks keep their room: shrinking what is aligned to lines would copy it.
         let mut tree = Tree {
             firsts: &self.firsts,
             slots: Vec::new(),
@@ -224,9 +226,9 @@ struct Span {
 
 impl<K: Key> Tree<'_, K> {
     fn root(&mut self) -> Vec<u32> {
-        let bits = K::BITS - ROOT_BITS;
+        let bits = K::BITS - K::ROOT_BITS;
         let mut begin = 0;
-        let slots = (0..1u64 << ROOT_BITS).map(|slot| {
+        let slots = (0..1u64 << K::ROOT_BITS).map(|slot| {
             let span = self.span(begin, slot << bits, bits);
             begin = span.end;
             self.slot(&span)
@@ -279,7 +281,7 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
     /// The value at a key.
     #[inline]
     pub(super) fn get(&self, key: K) -> Option<u32> {
-        let mut slot = *self.root.get(key.above(K::BITS - ROOT_BITS))?;
+        let mut slot = *self.root.get(key.above(K::BITS - K::ROOT_BITS))?;
         while slot & NODE != 0 {
             let (bits, below) = (slot >> 6 & 15, slot & 63);
             let within = key.above(below) & !(usize::MAX << bits);

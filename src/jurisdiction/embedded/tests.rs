@@ -183,6 +183,14 @@ fn a_users_source_is_merged_with_what_is_joined_as_with_the_separate_files() {
     }
 }
 
+#[test]
+fn the_tables_take_less_than_ten_million_bytes() {
+    let data = Data::compile(sources().unwrap(), Operators::embedded().unwrap()).unwrap();
+    let (v4, v6, bytes) = data.size();
+    assert!(v4 > 500_000 && v6 > 250_000, "{v4} {v6}");
+    assert!(bytes < 10_000_000, "{bytes}");
+}
+
 /// After a change of the separate files: `cargo test --lib join_the_embedded_sources -- --ignored`.
 #[test]
 #[ignore = "writes the file that the program carries"]
