@@ -331,7 +331,9 @@ fn believable(payload: Payload<'_>, span: &Range<usize>) -> bool {
     let bytes = payload.bytes();
     let from = span.start.saturating_sub(AROUND);
     let to = span.end.saturating_add(AROUND).min(bytes.len());
-    !looks_random(bytes.get(from..to).unwrap_or_default())
+    let around = [bytes.get(from..span.start), bytes.get(span.end..to)];
+    // The value itself looks like what it is: in little text it would speak against the text.
+    !looks_random(&around.map(Option::unwrap_or_default).concat())
 }
 
 #[cfg(test)]
@@ -412,6 +414,15 @@ mod tests {
         noise[200..209].fill(0xa5);
         noise[8..12].copy_from_slice(&number);
         assert_eq!(search(&scanner, &noise).len(), 1, "in the header");
+    }
+
+    #[test]
+    fn a_short_integer_counts_in_a_little_text_too() {
+        let scanner = scanner(&[("user", "268435457")]);
+        let mut found = Vec::new();
+        let varint = b")%\x81\x80\x80\x80\x01cKk5'1c'a";
+        scanner.scan(&mut scanner.begin(), Payload::Chunk(varint), &mut found);
+        assert_eq!(found.len(), 1);
     }
 
     #[test]
