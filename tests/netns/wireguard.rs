@@ -1,6 +1,6 @@
 //! A WireGuard exit against `wireguard-go`.
 //!
-//! They need `wireguard-go` and `wg` (wireguard-tools), as the tests of other exits need their proxies.
+//! They need `wireguard-go`, `wg` and `wg-quick` (wireguard-tools) with `ip` (iproute2), as the tests of other exits need their proxies.
 
 use crate::abroad::{Abroad, DE, DE6, Options, Proxy, US, US6, destination, program, said};
 use crate::harness::{in_lab, peer, wait_until};
@@ -70,14 +70,7 @@ impl Server {
         wait_until("the server can be told", || {
             Path::new("/run/wireguard/wg0.sock").exists()
         });
-        let [private, _] = &self.private;
-        let conf = self.directory.path().join("server.conf");
-        let text = format!(
-            "[Interface]\nPrivateKey = {private}\nListenPort = 51820\n[Peer]\nPublicKey = {client}\n\
-             PresharedKey = {}\nAllowedIPs = 10.9.0.2/32, fd09::2/128\n",
-            self.preshared
-        );
-        fs::write(&conf, text).unwrap();
+        let conf = self.conf("server.conf", "", client);
         let mut command = Command::new(&self.wg);
         command.args(["setconf", "wg0"]).arg(&conf);
         let output = host.run(|| Ok(command.output()?)).unwrap();
@@ -87,6 +80,32 @@ impl Server {
         }
         host.run(|| Netlink::open()?.up("wg0")).unwrap();
         started
+    }
+
+    /// The server's file, with more in its first part.
+    fn conf(&self, name: &str, more: &str, client: &str) -> PathBuf {
+        let [private, _] = &self.private;
+        let conf = self.directory.path().join(name);
+        let text = format!(
+            "[Interface]\nPrivateKey = {private}\nListenPort = 51820\n{more}[Peer]\nPublicKey = {client}\n\
+             PresharedKey = {}\nAllowedIPs = 10.9.0.2/32, fd09::2/128\n",
+            self.preshared
+        );
+        fs::write(&conf, text).unwrap();
+        fs::set_permissions(&conf, Permissions::from_mode(0o600)).unwrap();
+        conf
+    }
+
+    /// Has `wg-quick` set the server up, or take it down.
+    fn quick(&self, quick: &Path, what: &str, conf: &Path) {
+        let mut command = Command::new(quick);
+        command
+            .arg(what)
+            .arg(conf)
+            .env("WG_QUICK_USERSPACE_IMPLEMENTATION", &self.go)
+            .env("WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD", "1");
+        let output = self.abroad.german.run(|| Ok(command.output()?)).unwrap();
+        assert!(output.status.success(), "{}", said(&output));
     }
 
     /// What a client is given, as a file and as options of `cordon exec`.
@@ -127,6 +146,43 @@ fn ask(wg: &Path, what: &str, input: &str) -> String {
         .unwrap();
     let output = child.wait_with_output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_server_that_wg_quick_sets_up_is_reached_and_is_missed_when_it_is_taken_down() {
+    in_lab(|lab| {
+        let (Some(quick), Some(_)) = (program("wg-quick"), program("ip")) else {
+            return;
+        };
+        let Some(server) = Server::in_lab(lab) else {
+            return;
+        };
+        let conf = server.conf(
+            "wg0.conf",
+            "Address = 10.9.0.1/24, fd09::1/64\n",
+            &server.public[1],
+        );
+        let options = server.options(&format!("{DE}:51820"), "");
+        let options = options.each();
+        let watch = server.abroad.watch(&[DE, DE6]);
+        for _ in 0..2 {
+            server.quick(&quick, "up", &conf);
+            for to in [format!("{US}:9"), format!("[{US6}]:9")] {
+                server
+                    .abroad
+                    .succeed(&options, &["up", &to, &BULK.to_string()]);
+                server
+                    .abroad
+                    .succeed(&options, &["udp", &to, "100", "1000"]);
+            }
+            server.quick(&quick, "down", &conf);
+            let output = server
+                .abroad
+                .exec(&options, &peer(), &["up", &format!("{US}:9"), "1000"]);
+            assert!(!output.status.success(), "{}", said(&output));
+        }
+        watch.nothing_else();
+    });
 }
 
 #[test]
