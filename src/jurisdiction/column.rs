@@ -173,22 +173,11 @@ impl ColumnSteps<'_> {
         let Some(&shift) = self.zeros.next() else {
             return Ok(false);
         };
-        let distance = take_varint(&mut self.distances)?;
+        // Before the first step it is 0.
+        let before = (self.step.start, self.begun);
+        let start = take_start(&mut self.distances, shift, before, self.last)?;
         let value = u32::try_from(take_varint(&mut self.values)?)
             .map_err(|_| BadData::Corrupt("a value"))?;
-        let distance = distance
-            .checked_shl(shift.into())
-            .filter(|shifted| shifted >> shift == distance)
-            .ok_or(BadData::Corrupt("a distance"))?;
-        if distance == 0 && self.begun {
-            return Err(BadData::Corrupt("the order of ranges"));
-        }
-        // Before the first step it is 0.
-        let start = self.step.start.checked_add(distance);
-        let start = start.ok_or(BadData::Corrupt("a distance"))?;
-        if start > self.last {
-            return Err(BadData::Corrupt("a range outside its family"));
-        }
         if !self.fact.admits(value) {
             return Err(BadData::Corrupt("a value"));
         }
@@ -202,6 +191,32 @@ impl ColumnSteps<'_> {
     pub(super) fn step(&self) -> Step {
         self.step
     }
+}
+
+/// Where a step begins, told by how far it lies behind the one before it without `shift` low bits. `before` is where
+/// that began and whether there was one: only the first may lie no further. None begins behind `last`.
+#[inline]
+pub(super) fn take_start(
+    distances: &mut &[u8],
+    shift: u8,
+    before: (u128, bool),
+    last: u128,
+) -> Result<u128, BadData> {
+    let distance = take_varint(distances)?;
+    let distance = distance
+        .checked_shl(shift.into())
+        .filter(|shifted| shifted >> shift == distance)
+        .ok_or(BadData::Corrupt("a distance"))?;
+    let (start, begun) = before;
+    if distance == 0 && begun {
+        return Err(BadData::Corrupt("the order of ranges"));
+    }
+    let start = start.checked_add(distance);
+    let start = start.ok_or(BadData::Corrupt("a distance"))?;
+    if start > last {
+        return Err(BadData::Corrupt("a range outside its family"));
+    }
+    Ok(start)
 }
 
 /// LEB128: seven bits a byte, lowest first.

@@ -15,7 +15,7 @@
 //! Combinations are numbered in the order in which they come, those of the IPv6 stream behind those of the IPv4 stream.
 
 use super::BadData;
-use super::column::{encode, take_varint};
+use super::column::{encode, take_start};
 use super::pack::Packed;
 use super::rows::{Family, Steps};
 use std::io::Read;
@@ -132,18 +132,9 @@ impl JoinedSteps<'_> {
         let shift = *self.chunk.get(self.zeros).ok_or(BadData::Truncated)?;
         self.zeros += 1;
         let mut distances = self.chunk.get(self.distances..).unwrap_or_default();
-        let distance = take_varint(&mut distances)?;
+        let before = (self.start, self.begun);
+        self.start = take_start(&mut distances, shift, before, self.last)?;
         self.distances = self.chunk.len() - distances.len();
-        let distance = distance
-            .checked_shl(shift.into())
-            .filter(|shifted| shifted >> shift == distance)
-            .ok_or(BadData::Corrupt("a distance"))?;
-        if distance == 0 && self.begun {
-            return Err(BadData::Corrupt("the order of ranges"));
-        }
-        let start = self.start.checked_add(distance);
-        let start = start.filter(|start| *start <= self.last);
-        self.start = start.ok_or(BadData::Corrupt("a distance"))?;
         self.begun = true;
         let number = take_short(&self.chunk, &mut self.numbers)?;
         self.number = (number as usize).checked_sub(1);

@@ -1,14 +1,15 @@
 //! Names, end to end: real clients and servers, and an observer that says what left.
 
-use crate::harness::{cordon, in_lab};
+use crate::gate::launch;
+use crate::harness::in_lab;
 use cordon::kernel::namespace::lab::{Frame, Host, Lab, Observer};
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -281,25 +282,7 @@ impl Net {
             "policy = {policy:?}\n[control]\nsocket = {socket:?}\n[link]\ninside = [\"lan\"]\n{link}\n[events]\nfile = {events:?}\n[dns]\n{dns}\n"
         );
         fs::write(&config, text).unwrap();
-        self.router
-            .run(|| {
-                let mut child = Command::new(cordon())
-                    .args(["run", "--config"])
-                    .arg(&config)
-                    .stderr(Stdio::piped())
-                    .spawn()?;
-                let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-                let mut said = String::new();
-                while !said.contains("the gate is closed") {
-                    match lines.next() {
-                        Some(line) => said.push_str(&line?),
-                        None => panic!("the daemon ended: {said}"),
-                    }
-                }
-                thread::spawn(move || lines.for_each(drop));
-                Ok(child)
-            })
-            .unwrap()
+        launch(&self.router, &config)
     }
 
     /// Loads a page by a name, from an address that the client was told of by hand.
