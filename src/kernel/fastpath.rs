@@ -131,7 +131,8 @@ impl Fastpath {
                 Family::V4 => protocol::ICMP,
                 Family::V6 => protocol::ICMPV6,
             };
-            for protocol in [protocol::TCP, protocol::UDP, echo] {
+            // Most packets are datagrams: segments come many in one.
+            for protocol in [protocol::UDP, protocol::TCP, echo] {
                 batch.rule("known", &rule(family, protocol, set))?;
             }
         }

@@ -1,10 +1,13 @@
 //! `cordon run`, as a router and as a host: what passes, what is closed, and what is left when it is killed.
 
 use crate::harness::{cordon, in_lab, peer, wait_until};
+use crate::nat::masquerade;
 use crate::servers;
 use cordon::kernel::namespace::lab::{Host, Lab, Observer};
+use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -164,6 +167,46 @@ fn a_phone_behind_the_router_gets_its_bytes_and_not_the_forbidden_ones() {
         }
         net.phone(&["many", &format!("{US}:9"), "500"]);
         net.phone(&["prohibited", &format!("{CN}:9")]);
+        end(daemon);
+    });
+}
+
+#[test]
+fn flows_that_the_router_remembers_from_before_the_gate_are_answered() {
+    in_lab(|lab| {
+        let net = net(lab);
+        net.router.forward().unwrap();
+        masquerade(&net.router, "wan");
+        let socket = net.phone.run(|| Ok(UdpSocket::bind("192.168.7.2:5000")?));
+        let socket = socket.unwrap();
+        socket.connect(format!("{US}:9")).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(2)))
+            .unwrap();
+        let connect = || {
+            let stream = net.phone.run(|| {
+                let stream = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+                stream.set_reuse_address(true)?;
+                let from: SocketAddr = "192.168.7.2:5001".parse()?;
+                stream.bind(&from.into())?;
+                let to: SocketAddr = format!("{US}:9").parse()?;
+                stream.connect_timeout(&to.into(), Duration::from_secs(5))?;
+                // Closed without a word, so that the port is free again and the router goes on remembering.
+                stream.set_linger(Some(Duration::ZERO))?;
+                Ok(stream)
+            });
+            stream.unwrap()
+        };
+        let ask = || {
+            socket.send(b"hello").unwrap();
+            assert_eq!(socket.recv(&mut [0; 16]).unwrap(), 5);
+        };
+        ask();
+        let stream = connect();
+        let daemon = net.start(&format!("{GATEWAY}\npath = \"terminate\""));
+        drop(stream);
+        ask();
+        drop(connect());
         end(daemon);
     });
 }

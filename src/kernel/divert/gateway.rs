@@ -21,7 +21,8 @@ const NOT_ELSEWHERE: [(u8, &str); 3] = [
 ];
 
 /// The guard, and what keeps packets on their way into the TUN out of connection tracking: it is to see them first when
-/// they are written back, so that masquerading works as ever.
+/// they are written back, so that masquerading works as ever. Our own answers to devices stay out of it as well: it knows
+/// no question to them, and drops them while it remembers an older flow of the same addresses and ports.
 pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<()> {
     batch.chain("from_lan", None)?;
     let accept = |rule: Rule| rule.accept();
@@ -54,6 +55,11 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
     }
     batch.rule("untrack", &Rule::new("to be judged").untracked())?;
 
+    batch.chain("answers", None)?;
+    for (_, net) in &near.inside {
+        batch.rule("answers", &Rule::new("an answer").goes_to(*net).untracked())?;
+    }
+
     for (chain, hook, priority, next) in [
         ("guard", Hook::Forward, GUARD, "from_lan"),
         ("divert", Hook::Prerouting, RAW, "untrack"),
@@ -63,6 +69,8 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
             batch.rule(chain, &Rule::new("from inside").came_in(lan).jump(next)?)?;
         }
     }
+    let written = Rule::new("written back").came_in(&divert.tun);
+    batch.rule("divert", &written.jump("answers")?)?;
     Ok(())
 }
 
