@@ -1,7 +1,7 @@
 //! The loaded tables: one immutable snapshot that answers look-ups.
 
 use super::column::Fact;
-use super::compile::{Compiled, Holder, Record};
+use super::compile::{Compiled, Record};
 use super::embedded;
 use super::names::AsNames;
 use super::operators::{Operator, Operators};
@@ -247,8 +247,6 @@ impl Data {
     /// What a record tells of an address.
     #[inline]
     fn told(&self, address: IpAddr, special: Option<Special>, record: &Record) -> AddressFacts {
-        let holder = self.tables.holders.get(usize::from(record.holder));
-        let (confidence, anycast) = record.judged();
         let mut facts = AddressFacts {
             looked_up_as: address,
             embedded: None,
@@ -258,10 +256,10 @@ impl Data {
             registered: record.registered,
             registered_in: FewCountries::of(record.registered),
             asn: Some(record.asn).filter(|asn| *asn != 0),
-            operator: holder.and_then(|holder| holder.operator),
-            operator_country: holder.and_then(|holder| holder.seat),
-            anycast,
-            confidence,
+            operator: record.operator,
+            operator_country: record.seat,
+            anycast: record.anycast,
+            confidence: record.confidence,
         };
         if record.is_wide() {
             self.widen(&mut facts, record.place());
@@ -355,7 +353,6 @@ impl Compiled {
         self.v4.memory()
             + self.v6.memory()
             + self.records.len() * size_of::<Record>()
-            + self.holders.len() * size_of::<Holder>()
             + self.places.len() * size_of::<Place>()
             + self.answers.len() * size_of::<u32>()
     }

@@ -1,6 +1,7 @@
 //! Goes through the columns of all sources at once, range by range.
 
 use super::column::{Body, Column, Fact, steps_in};
+use super::combinations::Combinations;
 use super::compile::Record;
 use super::fine::FINE;
 use super::joined::Joined;
@@ -10,7 +11,7 @@ use super::place::{Place, Voice};
 use super::rows::Family;
 use super::seats::{Seats, seats};
 use super::source::Source;
-use super::{BadData, Country, OperatorId};
+use super::{BadData, OperatorId};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::borrow::Cow;
@@ -35,8 +36,7 @@ pub(super) struct Merge<'a> {
     /// Numbers of places, by their answers.
     place_numbers: HashTable<u32>,
     answers: Vec<u32>,
-    /// The record where nothing but the joined columns speaks, by the number of their combination.
-    combinations: Vec<u32>,
+    combinations: Combinations,
     /// The answers of a combination while they are looked up.
     scratch: Vec<u32>,
     /// The place of the newest combination.
@@ -80,7 +80,7 @@ impl<'a> Merge<'a> {
             first_origin,
             // Room that is not used costs nothing; growing would cost copies.
             records: Vec::with_capacity(most_records(sources)),
-            combinations: Vec::with_capacity(most_records(sources)),
+            combinations: Combinations::default(),
             record_numbers: HashTable::new(),
             recent: vec![(nothing_held, 0); 1 << RECENT_BITS],
             places: Vec::new(),
@@ -235,7 +235,7 @@ impl<'a> Merge<'a> {
     fn combination(&mut self, lane: &JoinedLane<'_>) -> Result<u32, BadData> {
         let Some(values) = lane.steps.new_values() else {
             let number = lane.steps.number().unwrap_or(usize::MAX);
-            let known = self.combinations.get(number).copied();
+            let known = self.combinations.record(number);
             return known.ok_or(BadData::Corrupt("a number"));
         };
         let (mut key, mut answers) = (Key::default(), std::mem::take(&mut self.scratch));
@@ -349,17 +349,16 @@ impl<'a> Merge<'a> {
             }
             Some(by_prefix) => Some(OperatorId(by_prefix)),
         };
-        let holder = match operator {
-            // `holders` refuses more operators than can be numbered.
-            Some(operator) => (Country::COUNT as u16 + 1).saturating_add(operator.0),
+        let entry = operator.and_then(|operator| self.operators.get(operator));
+        let seat = match entry {
+            Some(entry) => Some(entry.seat),
             None => {
                 let asn = if key.asn == 0 { place.asn } else { key.asn };
-                let seat = self.seats.iter().find_map(|seats| seats.of(asn));
-                seat.map_or(0, |seat| seat.index() as u16 + 1)
+                self.seats.iter().find_map(|seats| seats.of(asn))
             }
         };
         self.records
-            .push(Record::new(key.asn, holder, key.place, place));
+            .push(Record::new(key.asn, (operator, seat), key.place, place));
         Ok(number)
     }
 }

@@ -10,6 +10,7 @@
 //! search however many sources there are.
 
 mod column;
+mod combinations;
 mod compile;
 mod country;
 mod data;
