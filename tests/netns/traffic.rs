@@ -111,10 +111,12 @@ pub(crate) fn receive_up_to(from: &mut impl Read, limit: u64) -> io::Result<(u64
     let mut count = 0;
     while count < limit {
         let wanted = usize::try_from(limit - count).unwrap_or(CHUNK).min(CHUNK);
-        let read = from.read(&mut buffer[..wanted])?;
-        if read == 0 {
-            break;
-        }
+        let read = match from.read(&mut buffer[..wanted]) {
+            Ok(0) => break,
+            // A process that was stopped and goes on again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         digest.update(&buffer[..read]);
         count += read as u64;
     }
