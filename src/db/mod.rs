@@ -59,19 +59,11 @@ pub fn load(settings: &Settings, now: Time) -> Result<Loaded> {
         sources.extend(Data::embedded_sources().context("the embedded data cannot be used")?);
     }
     let operators = read_texts(&settings.operators)?;
-    let operators = Operators::with(&as_strs(&operators)).with_context(|| {
-        format!(
-            "the operators cannot be used ({})",
-            list(&settings.operators)
-        )
-    })?;
+    let operators =
+        Operators::with(&as_strs(&operators)).context("the files of operators have errors")?;
     let groups = read_texts(&settings.groups)?;
-    let groups = Groups::with(&as_strs(&groups)).with_context(|| {
-        format!(
-            "the groups of countries cannot be used ({})",
-            list(&settings.groups)
-        )
-    })?;
+    let groups =
+        Groups::with(&as_strs(&groups)).context("the files of groups of countries have errors")?;
     let data = Data::compile(sources, operators).context("the data cannot be used")?;
     warnings.extend(age_warnings(data.sources(), now));
     Ok(Loaded {
@@ -160,15 +152,21 @@ fn modified(path: &Path) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-fn read_texts(paths: &[PathBuf]) -> Result<Vec<String>> {
+/// What errors call each file, and its text.
+fn read_texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>> {
     let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        Ok((name, text))
     };
     paths.iter().map(read).collect()
 }
 
-fn as_strs(texts: &[String]) -> Vec<&str> {
-    texts.iter().map(String::as_str).collect()
+fn as_strs(texts: &[(String, String)]) -> Vec<(&str, &str)> {
+    let texts = texts.iter();
+    texts
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect()
 }
 
 fn list(paths: &[PathBuf]) -> String {

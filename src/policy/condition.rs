@@ -2,8 +2,8 @@
 
 use super::domains::SetId;
 use super::networks::Networks;
-use super::problem::Place;
 use super::schedule::Schedule;
+use crate::document::Place;
 use crate::jurisdiction::{Asn, Country, CountrySet, OperatorId};
 use ipnet::IpNet;
 use std::sync::Arc;

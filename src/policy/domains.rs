@@ -3,7 +3,7 @@
 //! A name's suffixes are hashed from the right, byte by byte, and looked up at every label boundary; the stored text is
 //! compared, so a hash that collides costs time, never a wrong answer.
 
-use super::reader::Shown;
+use crate::document::Shown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

@@ -7,8 +7,8 @@ use super::condition::{Condition, Member, Test, Written};
 use super::domains::SetId;
 use super::evaluate::has_ports;
 use super::exits::ExitKind;
-use super::problem::Problem;
 use super::verdict::ExitId;
+use crate::document::Problem;
 use std::collections::BTreeSet;
 
 /// Sets of names that lie within others.
