@@ -199,7 +199,7 @@ impl Test {
 }
 
 /// A sender.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Member {
     /// A hardware address.
     Mac([u8; 6]),

@@ -86,6 +86,9 @@ pub(super) fn host(name: &str) -> Option<String> {
 }
 
 impl SetId {
+    /// No other comes before it.
+    pub(super) const FIRST: Self = Self(0);
+
     /// Its place among the sets of the policy.
     fn number(self) -> usize {
         self.0 as usize

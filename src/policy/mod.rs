@@ -8,6 +8,7 @@ mod cases;
 mod changed;
 mod compiled;
 mod condition;
+mod cover;
 mod decide;
 mod defaults;
 mod domains;
@@ -34,8 +35,8 @@ mod truth;
 mod values;
 mod verdict;
 
-pub use bundle::{Files, NoFiles};
 pub use crate::document::{LoadError, Place, Problem};
+pub use bundle::{Files, NoFiles};
 pub use cases::TestResult;
 pub use compiled::Policy;
 pub use domains::canonical as canonical_name;
