@@ -94,11 +94,11 @@ fn about_addresses(sources: &[SourceInfo]) -> impl Iterator<Item = &SourceInfo> 
         .filter(move |source| source.facts.iter().any(counts))
 }
 
-/// One sentence for all sources of one day that are so old that decisions may be wrong.
+/// One sentence for all sources of one day that are so old that decisions may be wrong, or dated so that nobody can tell.
 pub fn age_warnings(sources: &[SourceInfo], now: Time) -> Vec<String> {
     let mut by_day: BTreeMap<(u64, String), Vec<&str>> = BTreeMap::new();
     for source in about_addresses(sources) {
-        if source.meta.freshness(now) != Freshness::Fresh {
+        if let Freshness::Old | Freshness::Stale = source.meta.freshness(now) {
             let day = (
                 source.meta.age(now).as_secs() / 86_400,
                 source.meta.built_on(),
@@ -114,6 +114,29 @@ pub fn age_warnings(sources: &[SourceInfo], now: Time) -> Vec<String> {
                 "{what}: IT IS OUT OF DATE, much of what it says is no longer true; see `cordon db update`"
             ),
         }
+    };
+    let mut warnings = future_warnings(sources, now);
+    warnings.extend(by_day.into_iter().map(warning));
+    warnings
+}
+
+/// One sentence for all sources that claim to be built on the same day to come.
+fn future_warnings(sources: &[SourceInfo], now: Time) -> Vec<String> {
+    let mut by_day: BTreeMap<(u64, String), Vec<&str>> = BTreeMap::new();
+    for source in sources {
+        let days = source.meta.days_ahead(now);
+        if days > 0 {
+            let day = (days, source.meta.built_on());
+            by_day.entry(day).or_default().push(&source.meta.name);
+        }
+    }
+    let warning = |((days, date), names): ((u64, String), Vec<&str>)| {
+        let plural = if days == 1 { "" } else { "s" };
+        format!(
+            "{} is dated {date}, {days} day{plural} in the future: is this machine's clock right? If it is, the date is wrong, \
+             and how old the data is cannot be told",
+            names.join(", ")
+        )
     };
     by_day.into_iter().map(warning).collect()
 }

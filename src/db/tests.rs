@@ -474,3 +474,30 @@ fn old_data_warns_and_older_data_warns_loudly() {
     assert!(at(90)[0].contains("changed hands") && at(91)[0].contains("OUT OF DATE"));
     assert_eq!(at(91).len(), 1);
 }
+
+#[test]
+fn data_dated_in_the_future_is_doubted_and_so_is_the_clock() {
+    let sources = vec![source("9.0.0.0/8,DE\n", BUILT)];
+    let data = Data::compile(sources, Operators::default()).unwrap();
+    let at = |seconds: u64| age_warnings(data.sources(), Time::from_secs(seconds));
+    assert!(at(BUILT - 86_399).is_empty(), "clocks differ by hours");
+    assert_eq!(
+        at(BUILT - 86_400),
+        [
+            "s is dated 2026-06-17, 1 day in the future: is this machine's clock right? If it is, the date is wrong, and how \
+             old the data is cannot be told"
+        ]
+    );
+    assert!(at(BUILT - 10 * 86_400)[0].contains(", 10 days in the future"));
+    assert!(!is_stale(data.sources(), Time::from_secs(0)));
+}
+
+#[test]
+fn an_operator_file_dated_in_the_future_is_doubted_too() {
+    let own = "[[operator]]\nid = \"a\"\nname = \"A\"\nseat = \"CN\"\nsource = \"s\"\nas_of = \"2026-06-20\"\nanycast = [\"9.9.9.0/24\"]\n";
+    let operators = Operators::read(&[("o.toml", own)]).unwrap();
+    let data = Data::compile(vec![source("9.0.0.0/8,DE\n", BUILT)], operators).unwrap();
+    let warnings = age_warnings(data.sources(), Time::from_secs(BUILT));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("operators is dated 2026-06-20, 3 days in the future"));
+}
