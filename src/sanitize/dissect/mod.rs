@@ -42,6 +42,8 @@ mod rdp;
 mod redis;
 mod rtcp;
 mod rtp;
+mod rlogin;
+mod rsync;
 mod sd_rtn;
 mod sip;
 mod smb;
@@ -62,6 +64,7 @@ mod verbs;
 mod websocket;
 mod x509;
 mod xmpp;
+mod x11;
 
 pub(super) use dns::is_signed as is_signed_dns;
 pub(super) use notes::Notes;

@@ -43,6 +43,8 @@ targets! {
     rdp
     redis
     rtcp
+    rlogin
+    rsync
     rtp
     sd_rtn
     sip
@@ -64,6 +66,7 @@ targets! {
     verbs
     websocket
     xmpp
+    x11
 }
 
 /// The first byte is the length of the chunks in which the rest comes as a stream; as a datagram it comes whole.
