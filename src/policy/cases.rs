@@ -392,6 +392,7 @@ fn finding(leak: &Leak) -> Finding {
         certainty: Certainty::Certain,
         span: 0..0,
         earlier: (0, 0),
+        decoded: false,
         sample: String::new(),
     }
 }

@@ -811,6 +811,7 @@ fn sanitizers_concern_flows_by_sender_and_target_and_the_strictest_action_wins()
         certainty: Certainty::Certain,
         span: 0..1,
         earlier: (0, 0),
+        decoded: false,
         sample: String::new(),
     };
     let identifier = finding("sd-rtn.identifier", "sd-rtn", Class::SessionId);

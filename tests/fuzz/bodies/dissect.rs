@@ -26,6 +26,7 @@ targets! {
     gtp
     hl7
     http
+    http2
     imap
     kerberos
     ldap
@@ -42,9 +43,9 @@ targets! {
     radius
     rdp
     redis
-    rtcp
     rlogin
     rsync
+    rtcp
     rtp
     sd_rtn
     sip
@@ -65,8 +66,8 @@ targets! {
     vendor
     verbs
     websocket
-    xmpp
     x11
+    xmpp
 }
 
 /// The first byte is the length of the chunks in which the rest comes as a stream; as a datagram it comes whole.
