@@ -476,6 +476,39 @@ fn old_data_warns_and_older_data_warns_loudly() {
 }
 
 #[test]
+fn mistakes_in_files_of_operators_and_groups_are_told_with_file_line_and_column() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("own.toml");
+    std::fs::write(&path, "[[operator]]\nid = 1\n[[group]]\nnmae = \"x\"\n").unwrap();
+    let error = |key: &str| {
+        let text = format!("embedded = false\n{key} = [\"{}\"]\n", path.display());
+        let settings: Settings = toml::from_str(&text).unwrap();
+        format!("{:#}", load(&settings, Time::from_secs(BUILT)).unwrap_err())
+    };
+    let operators = error("operators");
+    for told in [
+        "2:6: expected a string, found a whole number",
+        "1:1: `seat` is missing",
+        "3:3: unknown key `group`",
+    ] {
+        assert!(
+            operators.contains(&format!("{}:{told}", path.display())),
+            "{operators}"
+        );
+    }
+    let groups = error("groups");
+    for told in [
+        "4:1: unknown key `nmae`; did you mean `name`?",
+        "1:3: unknown key `operator`; possible are group",
+    ] {
+        assert!(
+            groups.contains(&format!("{}:{told}", path.display())),
+            "{groups}"
+        );
+    }
+}
+
+#[test]
 fn data_dated_in_the_future_is_doubted_and_so_is_the_clock() {
     let sources = vec![source("9.0.0.0/8,DE\n", BUILT)];
     let data = Data::compile(sources, Operators::default()).unwrap();
