@@ -1,6 +1,7 @@
 //! This machine: links, bounds, data, declared secrets. The policy says what may leave; nothing of it is here.
 #![expect(clippy::disallowed_methods, reason = "a configuration is a file")]
 
+use crate::document::Text;
 use crate::exit::Profile;
 use crate::gateway::Limits;
 use crate::{flow, packet};
@@ -162,7 +163,8 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
         let text = Zeroizing::new(text);
-        let config = Self::parse(&text).map_err(|error| anyhow!("{}:{error}", path.display()))?;
+        let file = path.display().to_string();
+        let config = Self::parse(&file, &text).map_err(|error| anyhow!(error))?;
         if !config.secrets.is_empty() || config.exits.values().any(Profile::is_secret) {
             let mode = std::fs::metadata(path)?.mode();
             if mode & 0o077 != 0 {
@@ -175,13 +177,11 @@ impl Config {
         Ok(config)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(file: &str, text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            let before = text.get(..at).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            format!("{line}:{column}: {}", error.message())
+            let start = error.span().map_or(0, |span| span.start);
+            let place = Text::new(file, text).place(start);
+            format!("{place}: {}", error.message())
         })
     }
 }
@@ -249,16 +249,17 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_with_its_place() {
-        let error = Config::parse("policy = \"p.toml\"\n[link]\n  moed = \"host\"\n").unwrap_err();
+        let error = Config::parse("c.toml", "policy = \"p.toml\"\n[link]\n  moed = \"host\"\n")
+            .unwrap_err();
         assert!(
-            error.starts_with("3:3: ") && error.contains("moed"),
+            error.starts_with("c.toml:3:3: ") && error.contains("moed"),
             "{error}"
         );
     }
 
     #[test]
     fn what_is_left_out_has_a_default_and_descriptors_bound_the_flows() {
-        let config = Config::parse("[link]\nmode = \"host\"\n").unwrap();
+        let config = Config::parse("c.toml", "[link]\nmode = \"host\"\n").unwrap();
         assert_eq!(config.link.mode, Mode::Host);
         assert_eq!(config.link.tun, "cordon0");
         assert_eq!(config.limits.limits(1024).flows.flows, 960);

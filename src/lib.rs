@@ -1,6 +1,7 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 // The core: no sockets, no clock, no threads, no async.
+mod document;
 pub mod flow;
 pub mod gateway;
 pub mod jurisdiction;

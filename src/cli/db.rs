@@ -106,6 +106,7 @@ impl<'a> Line<'a> {
                 Freshness::Fresh => "fresh",
                 Freshness::Old => "old",
                 Freshness::Stale => "stale",
+                Freshness::Future => "future",
             },
             v4: source.v4,
             v6: source.v6,
@@ -127,11 +128,11 @@ fn status(args: &Show) -> Result<ExitCode> {
             writeln!(out, "{}", serde_json::to_string(&line)?)?;
             continue;
         }
-        writeln!(
-            out,
-            "{:<24}built {}, {} days ago ({})",
-            line.name, line.built, line.age_days, line.freshness
-        )?;
+        let age = match source.meta.days_ahead(now) {
+            0 => format!("{} days ago ({})", line.age_days, line.freshness),
+            days => format!("{days} days from now"),
+        };
+        writeln!(out, "{:<24}built {}, {age}", line.name, line.built)?;
         writeln!(
             out,
             "{:<24}{}: {} IPv4 and {} IPv6 ranges",

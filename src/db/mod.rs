@@ -59,19 +59,11 @@ pub fn load(settings: &Settings, now: Time) -> Result<Loaded> {
         sources.extend(Data::embedded_sources().context("the embedded data cannot be used")?);
     }
     let operators = read_texts(&settings.operators)?;
-    let operators = Operators::with(&as_strs(&operators)).with_context(|| {
-        format!(
-            "the operators cannot be used ({})",
-            list(&settings.operators)
-        )
-    })?;
+    let operators =
+        Operators::with(&as_strs(&operators)).context("the files of operators have errors")?;
     let groups = read_texts(&settings.groups)?;
-    let groups = Groups::with(&as_strs(&groups)).with_context(|| {
-        format!(
-            "the groups of countries cannot be used ({})",
-            list(&settings.groups)
-        )
-    })?;
+    let groups =
+        Groups::with(&as_strs(&groups)).context("the files of groups of countries have errors")?;
     let data = Data::compile(sources, operators).context("the data cannot be used")?;
     warnings.extend(age_warnings(data.sources(), now));
     Ok(Loaded {
@@ -102,11 +94,11 @@ fn about_addresses(sources: &[SourceInfo]) -> impl Iterator<Item = &SourceInfo> 
         .filter(move |source| source.facts.iter().any(counts))
 }
 
-/// One sentence for all sources of one day that are so old that decisions may be wrong.
+/// One sentence for all sources of one day that are so old that decisions may be wrong, or dated so that nobody can tell.
 pub fn age_warnings(sources: &[SourceInfo], now: Time) -> Vec<String> {
     let mut by_day: BTreeMap<(u64, String), Vec<&str>> = BTreeMap::new();
     for source in about_addresses(sources) {
-        if source.meta.freshness(now) != Freshness::Fresh {
+        if let Freshness::Old | Freshness::Stale = source.meta.freshness(now) {
             let day = (
                 source.meta.age(now).as_secs() / 86_400,
                 source.meta.built_on(),
@@ -122,6 +114,29 @@ pub fn age_warnings(sources: &[SourceInfo], now: Time) -> Vec<String> {
                 "{what}: IT IS OUT OF DATE, much of what it says is no longer true; see `cordon db update`"
             ),
         }
+    };
+    let mut warnings = future_warnings(sources, now);
+    warnings.extend(by_day.into_iter().map(warning));
+    warnings
+}
+
+/// One sentence for all sources that claim to be built on the same day to come.
+fn future_warnings(sources: &[SourceInfo], now: Time) -> Vec<String> {
+    let mut by_day: BTreeMap<(u64, String), Vec<&str>> = BTreeMap::new();
+    for source in sources {
+        let days = source.meta.days_ahead(now);
+        if days > 0 {
+            let day = (days, source.meta.built_on());
+            by_day.entry(day).or_default().push(&source.meta.name);
+        }
+    }
+    let warning = |((days, date), names): ((u64, String), Vec<&str>)| {
+        let plural = if days == 1 { "" } else { "s" };
+        format!(
+            "{} is dated {date}, {days} day{plural} in the future: is this machine's clock right? If it is, the date is wrong, \
+             and how old the data is cannot be told",
+            names.join(", ")
+        )
     };
     by_day.into_iter().map(warning).collect()
 }
@@ -160,15 +175,21 @@ fn modified(path: &Path) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-fn read_texts(paths: &[PathBuf]) -> Result<Vec<String>> {
+/// What errors call each file, and its text.
+fn read_texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>> {
     let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        Ok((name, text))
     };
     paths.iter().map(read).collect()
 }
 
-fn as_strs(texts: &[String]) -> Vec<&str> {
-    texts.iter().map(String::as_str).collect()
+fn as_strs(texts: &[(String, String)]) -> Vec<(&str, &str)> {
+    let texts = texts.iter();
+    texts
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect()
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -474,3 +474,63 @@ fn old_data_warns_and_older_data_warns_loudly() {
     assert!(at(90)[0].contains("changed hands") && at(91)[0].contains("OUT OF DATE"));
     assert_eq!(at(91).len(), 1);
 }
+
+#[test]
+fn mistakes_in_files_of_operators_and_groups_are_told_with_file_line_and_column() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("own.toml");
+    std::fs::write(&path, "[[operator]]\nid = 1\n[[group]]\nnmae = \"x\"\n").unwrap();
+    let error = |key: &str| {
+        let text = format!("embedded = false\n{key} = [\"{}\"]\n", path.display());
+        let settings: Settings = toml::from_str(&text).unwrap();
+        format!("{:#}", load(&settings, Time::from_secs(BUILT)).unwrap_err())
+    };
+    let operators = error("operators");
+    for told in [
+        "2:6: expected a string, found a whole number",
+        "1:1: `seat` is missing",
+        "3:3: unknown key `group`",
+    ] {
+        assert!(
+            operators.contains(&format!("{}:{told}", path.display())),
+            "{operators}"
+        );
+    }
+    let groups = error("groups");
+    for told in [
+        "4:1: unknown key `nmae`; did you mean `name`?",
+        "1:3: unknown key `operator`; possible are group",
+    ] {
+        assert!(
+            groups.contains(&format!("{}:{told}", path.display())),
+            "{groups}"
+        );
+    }
+}
+
+#[test]
+fn data_dated_in_the_future_is_doubted_and_so_is_the_clock() {
+    let sources = vec![source("9.0.0.0/8,DE\n", BUILT)];
+    let data = Data::compile(sources, Operators::default()).unwrap();
+    let at = |seconds: u64| age_warnings(data.sources(), Time::from_secs(seconds));
+    assert!(at(BUILT - 86_399).is_empty(), "clocks differ by hours");
+    assert_eq!(
+        at(BUILT - 86_400),
+        [
+            "s is dated 2026-06-17, 1 day in the future: is this machine's clock right? If it is, the date is wrong, and how \
+             old the data is cannot be told"
+        ]
+    );
+    assert!(at(BUILT - 10 * 86_400)[0].contains(", 10 days in the future"));
+    assert!(!is_stale(data.sources(), Time::from_secs(0)));
+}
+
+#[test]
+fn an_operator_file_dated_in_the_future_is_doubted_too() {
+    let own = "[[operator]]\nid = \"a\"\nname = \"A\"\nseat = \"CN\"\nsource = \"s\"\nas_of = \"2026-06-20\"\nanycast = [\"9.9.9.0/24\"]\n";
+    let operators = Operators::read(&[("o.toml", own)]).unwrap();
+    let data = Data::compile(vec![source("9.0.0.0/8,DE\n", BUILT)], operators).unwrap();
+    let warnings = age_warnings(data.sources(), Time::from_secs(BUILT));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("operators is dated 2026-06-20, 3 days in the future"));
+}

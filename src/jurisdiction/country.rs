@@ -20,7 +20,7 @@ pub struct Country(NonZeroU8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCountry {
     /// Not two ASCII letters, or not assigned.
-    #[error("not an ISO 3166-1 alpha-2 country code")]
+    #[error("is not an ISO 3166-1 alpha-2 country code like DE")]
     Unassigned,
     /// A code that databases use where they mean *no country*: a region, an operator's footprint, an unknown.
     #[error("means “{0}”, which is not a country")]

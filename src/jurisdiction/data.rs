@@ -62,7 +62,9 @@ pub enum Says {
 impl Data {
     /// The data that the program carries.
     pub fn embedded() -> Result<Self, BadData> {
-        Self::compile(Self::embedded_sources()?, Operators::embedded()?)
+        let operators =
+            Operators::embedded().map_err(|_| BadData::Corrupt("its list of operators"))?;
+        Self::compile(Self::embedded_sources()?, operators)
     }
 
     /// The sources that the program carries, to be compiled together with others.

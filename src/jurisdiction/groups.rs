@@ -1,7 +1,9 @@
 //! Named groups of countries, as data.
 
-use super::{BadData, Country, CountrySet};
-use serde::Deserialize;
+use super::written::{country, date, each, name};
+use super::{Country, CountrySet};
+use crate::document::{Fields, LoadError, Node, Place, Reader, Shown, accept, suggestion};
+use std::collections::HashMap;
 
 /// A named group of countries.
 #[derive(Clone, Debug)]
@@ -26,51 +28,43 @@ pub struct Group {
 #[derive(Clone, Debug, Default)]
 pub struct Groups(Vec<Group>);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    group: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    name: String,
-    title: String,
-    #[serde(default)]
-    includes: Vec<String>,
-    members: Vec<Country>,
-    source: String,
-    as_of: String,
-    #[serde(default)]
-    note: String,
-}
+/// Keys of a group.
+const KEYS: [&str; 7] = [
+    "name", "title", "includes", "members", "source", "as_of", "note",
+];
 
 impl Groups {
     /// The groups that the program knows.
-    pub fn embedded() -> Result<Self, BadData> {
-        Self::read(&[include_str!("data/groups.toml")])
+    pub fn embedded() -> Result<Self, LoadError> {
+        Self::with(&[])
     }
 
-    /// The groups that the program knows, and those of users' files, which may replace them.
-    pub fn with(files: &[&str]) -> Result<Self, BadData> {
-        let mut all = vec![include_str!("data/groups.toml")];
+    /// The groups that the program knows, and those of users' files, which may replace them. Each file is what errors
+    /// call it, and its text.
+    pub fn with(files: &[(&str, &str)]) -> Result<Self, LoadError> {
+        let mut all = vec![("groups.toml", include_str!("data/groups.toml"))];
         all.extend(files);
         Self::read(&all)
     }
 
-    /// Reads group files. A group may include those that stand before it; a later one replaces one of its name.
-    pub fn read(files: &[&str]) -> Result<Self, BadData> {
+    /// Reads group files. A group may include those that stand before it; a later file replaces one of its name.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of them, each with its place.
+    pub fn read(files: &[(&str, &str)]) -> Result<Self, LoadError> {
         let mut groups = Self::default();
-        for text in files {
-            let file: File =
-                toml::from_str(text).map_err(|error| BadData::Entry(error.to_string()))?;
-            for entry in file.group {
-                groups.add(entry)?;
+        let mut problems = Vec::new();
+        for (name, text) in files {
+            let (mut reader, tree) = Reader::parse(name, text);
+            let root = Fields::whole(&tree);
+            root.check_keys(&["group"], &mut reader);
+            let mut own = HashMap::new();
+            for node in root.tables("group", &mut reader) {
+                groups.add(node, &mut own, &mut reader);
             }
+            problems.append(&mut reader.into_problems());
         }
-        Ok(groups)
+        LoadError::unless_none(problems).map(|()| groups)
     }
 
     /// The members of a group, by its name with or without `@`.
@@ -94,44 +88,61 @@ impl Groups {
         self.0.iter()
     }
 
-    fn add(&mut self, entry: Entry) -> Result<(), BadData> {
-        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if entry.name.is_empty() || !entry.name.bytes().all(fits) {
-            return Err(BadData::Entry(format!(
-                "group name “{}” may have only a-z, 0-9 and “-”",
-                entry.name
-            )));
+    /// Reads a group; `own` are those of this file, and where each stands. One that lacks something stays known: what is
+    /// told once is not told again where it is included, and no group is used when anything was told.
+    fn add(&mut self, node: Node<'_>, own: &mut HashMap<String, Place>, reader: &mut Reader<'_>) {
+        let Some(fields) = node.fields(&KEYS, reader) else {
+            return;
+        };
+        let title = fields.required_string("title", reader);
+        let source = fields.required_string("source", reader);
+        let as_of = fields.require("as_of", reader);
+        let as_of = as_of.and_then(|node| date(node, reader));
+        let note = fields.get("note").and_then(|node| node.string(reader));
+        let country = |node: Node<'_>, reader: &mut Reader<'_>| {
+            accept(country(node.string(reader)?), node, reader)
+        };
+        let members = each(fields.require("members", reader), reader, country);
+        let mut set: CountrySet = members.into_iter().map(|(country, _)| country).collect();
+        let included = |node: Node<'_>, reader: &mut Reader<'_>| {
+            let name = node.string(reader)?;
+            accept(self.included(name), node, reader)
+        };
+        for (other, _) in each(fields.get("includes"), reader, included) {
+            set = set.union(&other);
         }
-        if entry.as_of.parse::<jiff::civil::Date>().is_err() {
-            return Err(BadData::Entry(format!(
-                "“{}” is no date like 2026-06-17",
-                entry.as_of
-            )));
+        let named = fields.require("name", reader);
+        let Some((name, start)) = named.and_then(|node| Some((name(node, reader)?, node.start)))
+        else {
+            return;
+        };
+        if let Some(first) = own.get(name) {
+            reader.problem(
+                start,
+                format!("group `{name}` stands twice in this file: first at {first}"),
+            );
         }
-        let mut set: CountrySet = entry.members.into_iter().collect();
-        for name in &entry.includes {
-            let included = self.get(name).ok_or_else(|| {
-                BadData::Entry(format!(
-                    "group “{}” includes “{name}”, which does not stand before it",
-                    entry.name
-                ))
-            })?;
-            set = set.union(&included.set);
-        }
+        own.insert(name.into(), reader.place(start));
         let group = Group {
             members: set.iter().collect(),
             set,
-            name: entry.name,
-            title: entry.title,
-            source: entry.source,
-            as_of: entry.as_of,
-            note: entry.note,
+            name: name.into(),
+            title: title.unwrap_or_default().into(),
+            source: source.unwrap_or_default().into(),
+            as_of: as_of.unwrap_or_default(),
+            note: note.unwrap_or_default().into(),
         };
         match self.0.iter_mut().find(|older| older.name == group.name) {
             Some(older) => *older = group,
             None => self.0.push(group),
         }
-        Ok(())
+    }
+
+    fn included(&self, name: &str) -> Result<CountrySet, String> {
+        self.get(name).map(|group| group.set).ok_or_else(|| {
+            let near = suggestion(name, self.names());
+            format!("no group before this one is called `{}`{near}", Shown(name))
+        })
     }
 }
 
@@ -178,16 +189,57 @@ mod tests {
     fn a_users_group_is_added_or_replaces_and_mistakes_are_told() {
         let own = "[[group]]\nname = \"eu\"\ntitle = \"mine\"\nincludes = [\"eu-states\"]\nmembers = [\"CH\"]\n\
                    source = \"me\"\nas_of = \"2026-01-01\"\n";
-        let groups = Groups::with(&[own]).unwrap();
+        let groups = Groups::with(&[("own.toml", own)]).unwrap();
         assert_eq!(groups.members("eu").unwrap().len(), 28);
-        let wrong = |text: String| Groups::with(&[&text]).unwrap_err().to_string();
-        assert!(wrong(own.replace("eu-states", "nowhere")).contains("nowhere"));
-        assert!(wrong(own.replace("\"CH\"", "\"UK\"")).contains("write GB"));
-        assert!(wrong(own.replace("2026-01-01", "soon")).contains("soon"));
-        assert!(
-            wrong(own.replace("title", "titel")).contains("line 3"),
-            "{}",
-            wrong(own.replace("title", "titel"))
+        let wrong = |from: &str, to: &str| {
+            let text = own.replace(from, to);
+            let error = Groups::with(&[("own.toml", &text)]).unwrap_err();
+            error.to_string()
+        };
+        for (from, to, told) in [
+            (
+                "eu-states",
+                "eu-stats",
+                "4:13: no group before this one is called `eu-stats`; did you mean `eu-states`?",
+            ),
+            (
+                "\"CH\"",
+                "\"UK\"",
+                "5:12: `UK` is not the ISO code; write GB",
+            ),
+            (
+                "\"CH\"",
+                "7",
+                "5:12: expected a string, found a whole number",
+            ),
+            (
+                "2026-01-01",
+                "soon",
+                "7:9: `soon` is not a date like 2026-06-17",
+            ),
+            (
+                "title",
+                "titel",
+                "1:1: `title` is missing\nown.toml:3:1: unknown key `titel`; did you mean `title`?",
+            ),
+            (
+                "[[group]]",
+                "[[groups]]",
+                "1:3: unknown key `groups`; did you mean `group`?",
+            ),
+            (
+                "\"eu\"",
+                "\"@eu\"",
+                "2:8: `@eu` may have only a-z, 0-9 and `-`, and at least one of them",
+            ),
+        ] {
+            assert_eq!(wrong(from, to), format!("own.toml:{told}"));
+        }
+        let twice = format!("{own}{own}");
+        let error = Groups::with(&[("own.toml", &twice)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "own.toml:9:8: group `eu` stands twice in this file: first at own.toml:2:8"
         );
     }
 }

@@ -31,6 +31,7 @@ mod seats;
 mod source;
 mod special;
 mod table;
+mod written;
 
 use std::net::IpAddr;
 
@@ -45,6 +46,7 @@ pub use pack::{is_compact, sha256};
 pub use rows::Family;
 pub use source::{Freshness, Meta, Source};
 pub use special::{Embedding, Special};
+pub(crate) use written::{asn, country, network};
 
 /// A number of an autonomous system (RFC 6793).
 pub type Asn = u32;
@@ -196,7 +198,7 @@ impl AddressFacts {
     }
 }
 
-/// Why bytes are not a source, or a text not a list of operators or groups. Each is one sentence without the file's
+/// Why bytes are not a source. Each is one sentence without the file's
 /// name, which whoever read the file puts before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadData {
@@ -239,9 +241,6 @@ pub enum BadData {
         /// In words.
         why: &'static str,
     },
-    /// An entry of an operator or group file, with its place where that is known.
-    #[error("{0}")]
-    Entry(String),
     /// More operators, sources or ranges than can be numbered.
     #[error("there are too many {0}")]
     TooMany(&'static str),

@@ -7,11 +7,13 @@ use super::column::{Column, Fact};
 use super::pack::sha256;
 use super::rows::{Family, Row, Step, flatten, number};
 use super::source::{Meta, Source};
-use super::{Asn, BadData, Country, OperatorId};
+use super::written::unix_date;
+use super::{Asn, Country, OperatorId};
+use crate::document::{LoadError, Place, Problem, Shown, suggestion};
 use foldhash::fast::RandomState;
-use form::{Anycast, Entry, File, check_claims, check_date, check_domain, check_id, unix_date};
+use form::{Anycast, Entry, File};
 use ipnet::IpNet;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 /// An operator: an organisation that runs servers, under the law of its seat.
@@ -55,46 +57,49 @@ pub struct Operators {
     digests: Vec<u8>,
 }
 
+/// Of each entry, its operator, the parent that it names, and where it does. Of several the last one counts.
+type Parents = Vec<(String, Option<(String, Place)>)>;
+
 impl Operators {
     /// The operators that the program knows.
-    pub fn embedded() -> Result<Self, BadData> {
-        Self::read(&[
-            include_str!("data/operators.toml"),
-            include_str!("data/anycast.toml"),
-        ])
+    pub fn embedded() -> Result<Self, LoadError> {
+        Self::with(&[])
     }
 
     /// The operators that the program knows, and those of users' files. An entry of a later file replaces the one with
     /// its id, and its numbers, prefixes and domains win over those of earlier files.
-    pub fn with(files: &[&str]) -> Result<Self, BadData> {
+    ///
+    /// Each file is what errors call it, and its text.
+    pub fn with(files: &[(&str, &str)]) -> Result<Self, LoadError> {
         let mut all = vec![
-            include_str!("data/operators.toml"),
-            include_str!("data/anycast.toml"),
+            ("operators.toml", include_str!("data/operators.toml")),
+            ("anycast.toml", include_str!("data/anycast.toml")),
         ];
         all.extend(files);
         Self::read(&all)
     }
 
     /// Reads operator files; later ones win.
-    pub fn read(files: &[&str]) -> Result<Self, BadData> {
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of them, each with its place.
+    pub fn read(files: &[(&str, &str)]) -> Result<Self, LoadError> {
         let mut operators = Self::default();
-        let mut parents = Vec::new();
-        for text in files {
-            let file: File =
-                toml::from_str(text).map_err(|error| BadData::Entry(error.to_string()))?;
+        let mut parents = Parents::new();
+        let mut problems = Vec::new();
+        for (name, text) in files {
+            let mut file = File::read(name, text);
+            problems.append(&mut file.problems);
             operators.digests.extend(sha256(text.as_bytes()));
-            let mut claims = HashMap::new();
-            for entry in file.operator {
-                check_claims(&mut claims, &entry)?;
-                parents.push((entry.id.clone(), entry.parent.clone()));
-                operators.add(entry)?;
+            parents.extend(file.parents);
+            for entry in file.operators {
+                problems.extend(operators.add(entry));
             }
-            for list in file.anycast {
-                check_date(&list.as_of)?;
-                operators.anycast.push(list);
-            }
+            operators.anycast.extend(file.anycast);
         }
-        operators.link_parents(&parents)?;
+        operators.link_parents(&parents, &mut problems);
+        operators.check_circles(&parents, &mut problems);
+        LoadError::unless_none(problems)?;
         operators.index();
         Ok(operators)
     }
@@ -183,7 +188,7 @@ impl Operators {
     pub(super) fn anycast_source(&self) -> Option<Source> {
         let own = self.all.iter().flat_map(|operator| &operator.anycast);
         let prefixes: Vec<IpNet> = own
-            .chain(self.anycast.iter().flat_map(|list| &list.prefix))
+            .chain(self.anycast.iter().flat_map(|list| &list.prefixes))
             .copied()
             .collect();
         let column = |family| {
@@ -213,30 +218,31 @@ impl Operators {
         })
     }
 
-    fn add(&mut self, entry: Entry) -> Result<(), BadData> {
-        check_id(&entry.id)?;
-        check_date(&entry.as_of)?;
-        let domains = entry
-            .domain
-            .iter()
-            .map(|domain| check_domain(domain))
-            .collect::<Result<_, _>>()?;
+    /// Takes an entry; says so where there is no room for it.
+    fn add(&mut self, entry: Entry) -> Option<Problem> {
+        let id = self
+            .by_id(&entry.id)
+            .or_else(|| self.next_id())
+            .ok_or_else(|| Problem {
+                place: entry.place,
+                message: "there are more operators than can be numbered".into(),
+            });
+        let id = match id {
+            Ok(id) => id,
+            Err(problem) => return Some(problem),
+        };
         let operator = Operator {
             id: entry.id,
             name: entry.name,
             seat: entry.seat,
             parent: None,
-            asns: entry.asn,
-            prefixes: entry.prefix,
+            asns: entry.asns,
+            prefixes: entry.prefixes,
             anycast: entry.anycast,
-            domains,
+            domains: entry.domains,
             source: entry.source,
             as_of: entry.as_of,
             note: entry.note,
-        };
-        let id = match self.by_id.get(&operator.id).copied() {
-            Some(id) => id,
-            None => self.next_id()?,
         };
         self.by_file.retain(|other| *other != id);
         self.by_file.push(id);
@@ -245,50 +251,68 @@ impl Operators {
             Some(older) => *older = operator,
             None => self.all.push(operator),
         }
-        Ok(())
+        None
     }
 
     /// One less than all `u16` are to be had, because columns hold the number + 1.
-    fn next_id(&self) -> Result<OperatorId, BadData> {
+    fn next_id(&self) -> Option<OperatorId> {
         let number = u16::try_from(self.all.len()).ok();
         let number = number.filter(|number| *number < u16::MAX);
-        number.map(OperatorId).ok_or(BadData::TooMany("operators"))
+        number.map(OperatorId)
     }
 
-    fn link_parents(&mut self, parents: &[(String, Option<String>)]) -> Result<(), BadData> {
-        // The last entry of an id is the one that counts.
+    fn link_parents(&mut self, parents: &Parents, problems: &mut Vec<Problem>) {
+        let named: HashSet<&str> = parents.iter().map(|(id, _)| id.as_str()).collect();
         for (id, parent) in parents {
-            let parent = match parent {
-                None => None,
-                Some(parent) => Some(self.by_id(parent).ok_or_else(|| {
-                    BadData::Entry(format!(
-                        "operator “{id}” names the parent “{parent}”, which is not there"
-                    ))
-                })?),
-            };
-            if let Some(operator) = self
-                .by_id(id)
-                .and_then(|id| self.all.get_mut(usize::from(id.0)))
+            let found = parent.as_ref().and_then(|(parent, _)| self.by_id(parent));
+            // What an operator lacks is told once, and not again where it is named.
+            if let Some((parent, place)) = parent
+                && found.is_none()
+                && !named.contains(parent.as_str())
             {
-                operator.parent = parent;
+                let known = self.all.iter().map(|operator| operator.id.as_str());
+                let near = suggestion(parent, known);
+                problems.push(Problem {
+                    place: place.clone(),
+                    message: format!("no operator is called `{}`{near}", Shown(parent)),
+                });
+            }
+            if let Some(id) = self.by_id(id)
+                && let Some(operator) = self.all.get_mut(usize::from(id.0))
+            {
+                operator.parent = found;
             }
         }
-        for (id, operator) in self.iter() {
-            let mut at = operator.parent;
-            for _ in 0..=self.len() {
-                at = match at {
-                    None => break,
-                    Some(parent) if parent == id => {
-                        return Err(BadData::Entry(format!(
-                            "operator “{}” is its own ancestor",
-                            operator.id
-                        )));
-                    }
-                    Some(parent) => self.get(parent).and_then(|operator| operator.parent),
-                };
+    }
+
+    /// Tells of each operator that is above itself. Takes one step for each operator, and one for each in a circle.
+    fn check_circles(&self, parents: &Parents, problems: &mut Vec<Problem>) {
+        let parent_of = |id: OperatorId| self.get(id).and_then(|operator| operator.parent);
+        let named: HashMap<&str, Option<&Place>> = parents
+            .iter()
+            .map(|(id, parent)| (id.as_str(), parent.as_ref().map(|(_, place)| place)))
+            .collect();
+        let mut seen: HashMap<OperatorId, OperatorId, RandomState> = HashMap::default();
+        for (start, _) in self.iter() {
+            let mut at = Some(start);
+            while let Some(id) = at.filter(|id| !seen.contains_key(id)) {
+                seen.insert(id, start);
+                at = parent_of(id);
+            }
+            // Whoever comes back to where this walk has been has found a circle.
+            let Some(first) = at.filter(|id| seen.get(id) == Some(&start)) else {
+                continue;
+            };
+            let next = |id: &OperatorId| parent_of(*id).filter(|id| *id != first);
+            for operator in std::iter::successors(Some(first), next).filter_map(|id| self.get(id)) {
+                if let Some(Some(place)) = named.get(operator.id.as_str()) {
+                    problems.push(Problem {
+                        place: (*place).clone(),
+                        message: format!("operator `{}` is its own ancestor", operator.id),
+                    });
+                }
             }
         }
-        Ok(())
     }
 
     /// What later files claim wins.

@@ -31,6 +31,8 @@ pub enum Freshness {
     Old,
     /// More than 90 days: say so loudly.
     Stale,
+    /// It claims to be from more than a day after now: the clock or the date is wrong, so nobody can tell.
+    Future,
 }
 
 impl Meta {
@@ -64,8 +66,16 @@ impl Meta {
         now.since(Time::from_secs(self.built))
     }
 
+    /// How many whole days after `now` it claims to be built.
+    pub fn days_ahead(&self, now: Time) -> u64 {
+        Time::from_secs(self.built).since(now).as_secs() / 86_400
+    }
+
     /// Its age against the limits.
     pub fn freshness(&self, now: Time) -> Freshness {
+        if self.days_ahead(now) > 0 {
+            return Freshness::Future;
+        }
         let days = self.age(now).as_secs() / 86_400;
         match days {
             0..=30 => Freshness::Fresh,
@@ -156,8 +166,8 @@ mod tests {
         );
         assert_eq!(
             meta.freshness(Time::from_secs(0)),
-            Freshness::Fresh,
-            "a clock that is not set says nothing"
+            Freshness::Future,
+            "a clock that is not set is wrong"
         );
         for absurd in [0, 1, 946_684_799, 7_258_118_400, u64::MAX] {
             assert_eq!(Meta::check_built(absurd), Err(BadData::Date(absurd)));

@@ -5,9 +5,9 @@ use super::condition::Key;
 use super::evaluate::Seen;
 use super::exits::{ExitKind, Server};
 use super::facts::{Evidence, Facts, Name, Opening, Source};
-use super::problem::Problem;
 use super::truth::Truth;
 use super::verdict::Origin;
+use crate::document::Problem;
 use crate::jurisdiction::Data;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

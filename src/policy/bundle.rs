@@ -1,7 +1,6 @@
 //! All files of one policy: what it extends and includes, fetched before anything is understood.
 
-use super::problem::{Problem, Text};
-use super::reader::{Fields, Reader, Shown};
+use crate::document::{Fields, Problem, Reader, Shown, Text};
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -5,12 +5,11 @@ use super::condition::Member;
 use super::draft::Draft;
 use super::facts::Facts;
 use super::given::{FACTS, Given};
-use super::problem::{Place, Problem, suggestion};
-use super::reader::{Node, Reader, Shown};
 use super::rules::leak;
 use super::senders::{parse_sender, source_of};
-use super::values::{accept, quoted};
+use super::values::quoted;
 use super::verdict::{Decision, ExitId, Origin, Route, Verdict};
+use crate::document::{Node, Place, Problem, Reader, Shown, accept, suggestion};
 use crate::jurisdiction::Data;
 use crate::sanitize::{Certainty, Finding, Leak, Term};
 use std::fmt;
@@ -393,6 +392,7 @@ fn finding(leak: &Leak) -> Finding {
         certainty: Certainty::Certain,
         span: 0..0,
         earlier: (0, 0),
+        decoded: false,
         sample: String::new(),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::domains::SetId;
 use super::networks::Networks;
-use super::problem::Place;
 use super::schedule::Schedule;
+use crate::document::Place;
 use crate::jurisdiction::{Asn, Country, CountrySet, OperatorId};
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -199,7 +199,7 @@ impl Test {
 }
 
 /// A sender.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Member {
     /// A hardware address.
     Mac([u8; 6]),

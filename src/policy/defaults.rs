@@ -3,9 +3,9 @@
 use super::compiled::Effect;
 use super::draft::Draft;
 use super::exits;
-use super::reader::{Fields, Reader};
 use super::rules::{MODES, ON_UNKNOWN, REPLIES};
 use super::verdict::{ExitId, Reply};
+use crate::document::{Fields, Reader};
 
 const KEYS: [&str; 7] = [
     "action",

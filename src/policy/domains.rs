@@ -3,7 +3,7 @@
 //! A name's suffixes are hashed from the right, byte by byte, and looked up at every label boundary; the stored text is
 //! compared, so a hash that collides costs time, never a wrong answer.
 
-use super::reader::Shown;
+use crate::document::Shown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -86,6 +86,9 @@ pub(super) fn host(name: &str) -> Option<String> {
 }
 
 impl SetId {
+    /// No other comes before it.
+    pub(super) const FIRST: Self = Self(0);
+
     /// Its place among the sets of the policy.
     fn number(self) -> usize {
         self.0 as usize

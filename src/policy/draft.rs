@@ -8,12 +8,11 @@ use super::exits::{self, Exit, ExitKind};
 use super::lists::{self, Attributes, FORMATS, Format, Listed};
 use super::load::Surroundings;
 use super::networks::Networks;
-use super::problem::{Place, Problem};
-use super::reader::{Fields, Node, Reader, Shown};
 use super::schedule::Schedule;
 use super::senders::sender;
 use super::values;
 use super::verdict::Reply;
+use crate::document::{Fields, Node, Place, Problem, Reader, Shown, accept};
 use crate::jurisdiction::{Data, Groups};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -153,7 +152,7 @@ impl<'d> Draft<'d> {
                 let node = fields.get(key.name());
                 tests.extend(node.and_then(|node| values::condition(key, node, self, reader)));
             }
-            if target_keys().all(|key| fields.get(key.name()).is_none()) {
+            if fields.is_empty() {
                 let message = format!("target `{}` has no members", Shown(name));
                 reader.problem(node.start, message);
             }
@@ -196,7 +195,7 @@ impl<'d> Draft<'d> {
         }
         let name_of_file = file.string(reader)?;
         let fetched = self.fetch_list(reader.file(), name_of_file, format, attribute);
-        let (path, listed, doubts) = values::accept(fetched, file, reader)?;
+        let (path, listed, doubts) = accept(fetched, file, reader)?;
         let path = path.strip_prefix(&self.folder).unwrap_or(&path);
         let written = written_list(path, format, attribute).into();
         let entry = (name.into(), written, reader.place(start));

@@ -1,7 +1,7 @@
 //! By which address others see an exit: where to ask for it.
 
 use super::exits::Server;
-use super::reader::Shown;
+use crate::document::Shown;
 use std::fmt;
 
 /// A place on the web that tells whoever asks it by which address it sees them.

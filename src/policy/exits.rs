@@ -3,10 +3,9 @@
 
 use super::domains;
 use super::egress::Egress;
-use super::problem::{Place, suggestion};
-use super::reader::{Fields, Node, Reader, Shown};
 use super::values::quoted;
 use super::verdict::ExitId;
+use crate::document::{Fields, Node, Place, Reader, Shown, accept, suggestion};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -272,7 +271,7 @@ pub(super) fn by_name(node: Node<'_>, known: &[Exit], reader: &mut Reader<'_>) -
 
 fn server(fields: &Fields<'_>, reader: &mut Reader<'_>) -> Option<Server> {
     let node = fields.require("server", reader)?;
-    super::values::accept(Server::parse(node.string(reader)?), node, reader)
+    accept(Server::parse(node.string(reader)?), node, reader)
 }
 
 /// Where the egress is asked for, if anywhere: `None` if that cannot be.
@@ -280,7 +279,7 @@ fn egress(node: Option<Node<'_>>, kind: Kind, reader: &mut Reader<'_>) -> Option
     let Some(node) = node else {
         return Some(None);
     };
-    let egress = super::values::accept(Egress::parse(node.string(reader)?), node, reader)?;
+    let egress = accept(Egress::parse(node.string(reader)?), node, reader)?;
     let takes_names = matches!(kind, Kind::Socks5 | Kind::HttpConnect);
     if let (Server::Name(..), false) = (&egress.server, takes_names) {
         reader.problem(

@@ -3,10 +3,10 @@
 use super::domains;
 use super::draft::Draft;
 use super::facts::{Evidence, Name, Opening};
-use super::reader::{Fields, Node, Reader, Shown};
 use super::resolve;
-use super::values::{accept, instant};
-use crate::jurisdiction::{AddressFacts, Anycast, Asn, Country, OperatorId};
+use super::values::instant;
+use crate::document::{Fields, Node, Reader, Shown, accept};
+use crate::jurisdiction::{self, AddressFacts, Anycast, Asn, Country, OperatorId};
 
 /// The keys of facts in a test.
 pub(super) const FACTS: [&str; 11] = [
@@ -159,6 +159,5 @@ fn country(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Option<Country>> {
     if text == "unknown" {
         return Some(None);
     }
-    let country = Country::parse(text).map_err(|bad| format!("`{}` {bad}", Shown(text)));
-    accept(country, node, reader).map(Some)
+    accept(jurisdiction::country(text), node, reader).map(Some)
 }

@@ -2,17 +2,14 @@
 //! test nothing.
 
 use super::cases::Case;
-use super::compiled::{Effect, Observe, OnUnknown, Policy, Rule};
-use super::condition::{Condition, Member, Test, Written};
-use super::domains::SetId;
+use super::compiled::{Effect, OnUnknown, Policy, Rule};
+use super::condition::{Condition, Test, Written};
+use super::cover::{Within, is_exact, is_within};
 use super::evaluate::has_ports;
 use super::exits::ExitKind;
-use super::problem::Problem;
 use super::verdict::ExitId;
+use crate::document::Problem;
 use std::collections::BTreeSet;
-
-/// Sets of names that lie within others.
-type Within = BTreeSet<(SetId, SetId)>;
 
 impl Policy {
     /// Everything doubtful, in the order of the rules. None of it keeps the policy from working as written.
@@ -28,8 +25,10 @@ impl Policy {
     }
 
     fn lint_reach(&self, found: &mut Vec<Problem>) {
-        let names = self.domains.within();
-        for (index, rule) in self.rules.iter().enumerate() {
+        // About a second's work. Only thousands of rules that are all alike need so much.
+        const MOST: usize = 1 << 26;
+        let covered = self.covered(MOST);
+        for (rule, cover) in self.rules.iter().zip(&covered.by) {
             if let Some(why) = self.matches_nothing(rule) {
                 found.push(Problem {
                     place: rule.place.clone(),
@@ -37,9 +36,7 @@ impl Policy {
                 });
                 continue;
             }
-            let before = self.rules.get(..index).unwrap_or_default();
-            let mut covers = before.iter().filter(|one| self.covers(one, rule, &names));
-            let Some(cover) = covers.next() else {
+            let Some(cover) = cover.and_then(|cover| self.rules.get(cover)) else {
                 continue;
             };
             let (id, by, place) = (&rule.id, &cover.id, &cover.place);
@@ -53,6 +50,15 @@ impl Policy {
             found.push(Problem {
                 place: rule.place.clone(),
                 message,
+            });
+        }
+        if let Some(rule) = covered.unknown_from.and_then(|from| self.rules.get(from)) {
+            found.push(Problem {
+                place: rule.place.clone(),
+                message: format!(
+                    "whether rule `{}` and those after it can fire was not looked into: too many rules are alike",
+                    rule.id
+                ),
             });
         }
     }
@@ -75,31 +81,6 @@ impl Policy {
             let taken = !wanted.negate && conditions().any(|other| takes_all(&other));
             let key = written.key.name();
             taken.then(|| format!("`not_{key}` leaves nothing of `{key}`"))
-        })
-    }
-
-    /// Whether whatever makes `rule` fire makes `earlier` fire first.
-    fn covers(&self, earlier: &Rule, rule: &Rule, names: &Within) -> bool {
-        // Of a flow that only claims a name, an allow leaves it to a later reroute which way it goes.
-        let claimed = |(condition, _): (&Condition, _)| condition.test.asks_for_name();
-        if earlier.effect == Effect::Allow
-            && matches!(rule.effect, Effect::Reroute { .. })
-            && self.conditions_of(earlier).any(claimed)
-        {
-            return false;
-        }
-        // An earlier rule that is only observed today, or asks for better evidence, does not take everything.
-        if earlier.observe != Observe::Never || earlier.evidence != rule.evidence {
-            return false;
-        }
-        let takes_unknown = earlier.effect.stops() && earlier.on_unknown == OnUnknown::Block;
-        let fires_on_unknown = rule.effect.stops() && rule.on_unknown == OnUnknown::Block;
-        self.conditions_of(earlier).all(|(wide, _)| {
-            let stances = (earlier.effect.stops(), rule.effect.stops());
-            self.conditions_of(rule).any(|(narrow, _)| {
-                implies(narrow, wide, stances, names)
-                    && (takes_unknown || !fires_on_unknown || is_known(&wide.test))
-            })
         })
     }
 
@@ -279,75 +260,6 @@ fn takes_more(rule: &Rule, condition: &Condition) -> Option<&'static str> {
         "of most addresses it is not known whether they are anycast, and those are blocked too; say \
          `on_unknown = \"allow\"` to spare them",
     )
-}
-
-/// Whether `narrow` holding makes `wide` hold, in rules that stop (`true`) or let go.
-fn implies(
-    narrow: &Condition,
-    wide: &Condition,
-    (wide_stops, narrow_stops): (bool, bool),
-    names: &Within,
-) -> bool {
-    // To touch is less than to lie inside: what stops because something touches need not lie inside.
-    let comparable = wide_stops || !narrow_stops || is_exact(&wide.test);
-    if narrow.negate != wide.negate || !comparable {
-        return false;
-    }
-    if narrow.negate {
-        is_within(&wide.test, &narrow.test, names)
-    } else {
-        is_within(&narrow.test, &wide.test, names)
-            || (wide_stops && touches_more(&narrow.test, &wide.test))
-    }
-}
-
-/// Whether the question is the same for rules that stop and rules that let go.
-fn is_exact(test: &Test) -> bool {
-    matches!(test, Test::Proto(_) | Test::Port(_))
-        || is_known(test) && matches!(test, Test::From(_))
-}
-
-/// Whether the answer is never unknown.
-fn is_known(test: &Test) -> bool {
-    if let Test::From(members) = test {
-        return !members
-            .iter()
-            .any(|member| matches!(member, Member::Mac(_)));
-    }
-    matches!(test, Test::Proto(_) | Test::Port(_) | Test::Ip(_))
-}
-
-fn is_within(inner: &Test, outer: &Test, names: &Within) -> bool {
-    match (inner, outer) {
-        (Test::Proto(a), Test::Proto(b)) => a.iter().all(|value| b.contains(value)),
-        (Test::Port(a), Test::Port(b)) => a
-            .iter()
-            .all(|(first, last)| b.iter().any(|(from, to)| from <= first && last <= to)),
-        (Test::From(a), Test::From(b)) => a.iter().all(|member| b.contains(member)),
-        (Test::Ip(a), Test::Ip(b)) => a
-            .iter()
-            .all(|part| b.iter().any(|other| part.is_within(other))),
-        (Test::Domain(a), Test::Domain(b)) => a.iter().all(|set| {
-            let has = |other: &SetId| other == set || names.contains(&(*set, *other));
-            b.iter().any(has)
-        }),
-        (Test::Asn(a), Test::Asn(b)) => a.iter().all(|value| b.contains(value)),
-        (Test::Operator(a), Test::Operator(b)) => a.iter().all(|value| b.contains(value)),
-        (Test::Country(a), Test::Country(b))
-        | (Test::OperatorCountry(a), Test::OperatorCountry(b))
-        | (Test::Jurisdiction(a), Test::Jurisdiction(b)) => a.is_within(b),
-        (Test::To(a), part) => a.iter().all(|(inner, _)| is_within(inner, part, names)),
-        (part, Test::To(b)) => b.iter().any(|(outer, _)| is_within(part, outer, names)),
-        (a, b) => a == b,
-    }
-}
-
-/// Whether touching a country by one key touches it by a wider one.
-fn touches_more(narrow: &Test, wide: &Test) -> bool {
-    if let (Test::Country(a) | Test::OperatorCountry(a), Test::Jurisdiction(b)) = (narrow, wide) {
-        return a.is_within(b);
-    }
-    false
 }
 
 /// The words of a list as it is written.

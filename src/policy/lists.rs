@@ -1,7 +1,7 @@
 //! Subscribed lists: names and addresses that others collect, in the formats in which they publish them.
 
 use super::domains::{self, Pattern};
-use super::networks;
+use crate::jurisdiction::network;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -250,7 +250,7 @@ fn address(line: &str, listed: &mut Listed) -> Option<()> {
     let Some(line) = uncommented(line, &['#', ';']) else {
         return Some(());
     };
-    listed.networks.push(networks::parse(line).ok()?);
+    listed.networks.push(network(line).ok()?);
     Some(())
 }
 

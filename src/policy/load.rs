@@ -6,9 +6,8 @@ use super::cases::Case;
 use super::compiled::{Default, Effect, Observe, Policy};
 use super::draft::Draft;
 use super::index::Index;
-use super::problem::{LoadError, Problem};
-use super::reader::{Fields, Node, Reader};
 use super::rules::{DraftRule, DraftSanitizer, mode};
+use crate::document::{Fields, LoadError, Node, Problem, Reader};
 use crate::jurisdiction::{Data, Groups};
 use toml::Spanned;
 use toml::de::DeTable;
@@ -59,12 +58,7 @@ impl Policy {
             problems.extend(policy.cases.iter().filter_map(|case| case.problem(&policy)));
             problems.extend(policy.refused_exits(around.data));
         }
-        if problems.is_empty() {
-            Ok(policy)
-        } else {
-            problems.sort_by(|a, b| a.place.cmp(&b.place));
-            Err(LoadError(problems))
-        }
+        LoadError::unless_none(problems).map(|()| policy)
     }
 }
 
@@ -177,13 +171,13 @@ impl<'d> Loader<'d> {
 
     fn sanitizers_and_tests(&mut self, files: &[usize], unit: &mut Unit) {
         self.each(files, |draft, root, reader| {
-            for node in tables(root, "sanitize", reader) {
+            for node in root.tables("sanitize", reader) {
                 if let Some(mut read) = draft.sanitizer(node, reader) {
                     read.sanitizer.observed = read.mode.unwrap_or(unit.observed);
                     unit.sanitizers.push(read);
                 }
             }
-            for node in tables(root, "test", reader) {
+            for node in root.tables("test", reader) {
                 unit.cases.extend(Case::read(node, draft, reader));
             }
         });
@@ -208,7 +202,7 @@ impl<'d> Loader<'d> {
         let Some(reader) = self.readers.get_mut(file) else {
             return rules;
         };
-        for node in tables(&root, "rule", reader) {
+        for node in root.tables("rule", reader) {
             match node.peek("include") {
                 Some(name) => {
                     if let Some(reader) = self.readers.get_mut(file) {
@@ -327,10 +321,4 @@ fn finish(draft: Draft<'_>, unit: Unit) -> Policy {
         declared: draft.declared,
         notes: draft.notes,
     }
-}
-
-fn tables<'v>(root: &Fields<'v>, key: &str, reader: &mut Reader<'_>) -> Vec<Node<'v>> {
-    root.get(key)
-        .map(|node| node.tables(reader))
-        .unwrap_or_default()
 }

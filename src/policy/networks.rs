@@ -1,6 +1,5 @@
 //! Sets of addresses, kept as sorted ranges.
 
-use super::reader::Shown;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -66,27 +65,6 @@ impl FromIterator<IpNet> for Networks {
     }
 }
 
-/// Reads an address or a network in CIDR form; IPv4-mapped ones become IPv4.
-pub(super) fn parse(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address.to_canonical()));
-    }
-    let net: IpNet = text.parse().map_err(|_| {
-        format!(
-            "`{}` is not an address or a network like 192.0.2.0/24",
-            Shown(text)
-        )
-    })?;
-    if net.addr() != net.network() {
-        return Err(format!(
-            "`{}` has bits set beyond its prefix; write {}",
-            Shown(text),
-            net.trunc()
-        ));
-    }
-    Ok(unmapped(net))
-}
-
 /// A network as a policy writes it: without the prefix if it is one address.
 pub(super) fn written(net: &IpNet) -> String {
     if net.prefix_len() == net.max_prefix_len() {
@@ -94,17 +72,6 @@ pub(super) fn written(net: &IpNet) -> String {
     } else {
         net.to_string()
     }
-}
-
-fn unmapped(net: IpNet) -> IpNet {
-    if let IpNet::V6(v6) = net
-        && let (Some(inner), Some(prefix)) =
-            (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
-        && let Ok(v4) = ipnet::Ipv4Net::new(inner, prefix)
-    {
-        return IpNet::V4(v4);
-    }
-    net
 }
 
 fn within<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
@@ -137,9 +104,10 @@ fn merged<T: Ord + Copy>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> T) -> Box<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jurisdiction::network;
 
     fn set(nets: &[&str]) -> Networks {
-        nets.iter().map(|net| parse(net).unwrap()).collect()
+        nets.iter().map(|net| network(net).unwrap()).collect()
     }
 
     #[test]
@@ -170,12 +138,12 @@ mod tests {
 
     #[test]
     fn stray_bits_are_refused_and_mapped_networks_become_ipv4() {
-        assert!(parse("10.0.0.1/8").unwrap_err().contains("10.0.0.0/8"));
-        assert!(parse("10.0.0.0/33").is_err() && parse("example.org").is_err());
+        assert!(network("10.0.0.1/8").unwrap_err().contains("10.0.0.0/8"));
+        assert!(network("10.0.0.0/33").is_err() && network("example.org").is_err());
         assert_eq!(
-            written(&parse("::ffff:10.0.0.0/104").unwrap()),
+            written(&network("::ffff:10.0.0.0/104").unwrap()),
             "10.0.0.0/8"
         );
-        assert_eq!(written(&parse("::ffff:10.0.0.1").unwrap()), "10.0.0.1");
+        assert_eq!(written(&network("::ffff:10.0.0.1").unwrap()), "10.0.0.1");
     }
 }

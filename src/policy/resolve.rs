@@ -1,7 +1,6 @@
 //! What a policy asks of the jurisdiction data beyond the facts of one address.
 
-use super::problem::suggestion;
-use super::reader::Shown;
+use crate::document::{Shown, suggestion};
 use crate::jurisdiction::{
     AddressFacts, Confidence, Country, CountrySet, Data, Embedding, Groups, OperatorId, Special,
 };
@@ -57,7 +56,8 @@ pub(super) fn locate(address: &mut AddressFacts, countries: &[Country]) {
 /// A named group of countries.
 pub(super) fn group(groups: &Groups, name: &str) -> Result<CountrySet, String> {
     groups.get(name).map(|group| group.set).ok_or_else(|| {
-        let near = suggestion(name, groups.names());
+        let known: Vec<String> = groups.names().map(|name| format!("@{name}")).collect();
+        let near = suggestion(&format!("@{name}"), known.iter().map(String::as_str));
         format!("no group of countries is called `@{}`{near}", Shown(name))
     })
 }

@@ -5,10 +5,9 @@ use super::condition::{Condition, Key, Written};
 use super::draft::{Draft, is_name};
 use super::evaluate::Demand;
 use super::exits;
-use super::problem::suggestion;
-use super::reader::{Fields, Node, Reader, Shown};
 use super::values;
 use super::verdict::{Action, Reply};
+use crate::document::{Fields, Node, Reader, Shown, suggestion};
 use crate::sanitize::{Term, vocabulary};
 
 pub(super) const REPLIES: [(&str, Reply); 2] = [("reject", Reply::Reject), ("drop", Reply::Drop)];

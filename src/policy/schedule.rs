@@ -1,7 +1,6 @@
 //! Times of the week, in a zone's own time.
 
-use super::reader::{Fields, Node, Reader, Shown};
-use super::values::accept;
+use crate::document::{Fields, Node, Reader, Shown, accept, suggestion};
 use jiff::Timestamp;
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
@@ -85,7 +84,10 @@ impl Window {
             Some(node) => {
                 let name = node.string(reader)?;
                 let zone = TimeZone::get(name).map_err(|_| {
-                    format!("`{}` is not a time zone like Europe/Berlin", Shown(name))
+                    let known: Vec<_> = jiff::tz::db().available().collect();
+                    let near = suggestion(name, known.iter().map(|zone| zone.as_str()));
+                    let name = Shown(name);
+                    format!("`{name}` is not a time zone like Europe/Berlin{near}")
                 });
                 accept(zone, node, reader)?
             }

@@ -5,9 +5,9 @@ use super::condition::Member;
 use super::draft::Draft;
 use super::facts::Source;
 use super::networks;
-use super::problem::suggestion;
-use super::reader::{Node, Reader, Shown};
-use super::values::{Words, accept, quoted};
+use super::values::{Words, quoted};
+use crate::document::{Node, Reader, Shown, accept, suggestion};
+use crate::jurisdiction::network;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -118,7 +118,11 @@ pub(super) fn parse_sender(text: &str) -> Result<Member, String> {
             .then(|| Member::Peer(peer.into()))
             .ok_or_else(|| "`wg:` needs the name of a peer, without spaces".into());
     }
-    networks::parse(text).map(Member::Net).map_err(|_| {
+    network(text).map(Member::Net).map_err(|error| {
+        // Whoever writes a prefix means a network.
+        if text.contains('/') {
+            return error;
+        }
         format!(
             "`{}` is not a sender; write mac:…, wg:PEER, an address or a network",
             Shown(text)

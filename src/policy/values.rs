@@ -4,17 +4,27 @@ use super::condition::{Condition, Key, Places, Test, Written};
 use super::domains::Pattern;
 use super::draft::{Draft, List};
 use super::networks;
-use super::problem::suggestion;
-use super::reader::{Fields, Node, Reader, Shown};
 use super::resolve;
 use super::senders::senders;
-use crate::jurisdiction::{Country, Data, Groups, OperatorId};
+use crate::document::{Fields, Node, Reader, Shown, accept, suggestion};
+use crate::jurisdiction::{Data, Groups, OperatorId, asn, country, network};
 use std::sync::Arc;
 
-/// Every key of a rule's conditions, with and without `not_`.
+/// What somebody may write who does not know that these are true or false anyway.
+const NEGATED_FLAGS: [(&str, &str); 5] = [
+    ("not_anycast", "anycast"),
+    ("not_sni_missing", "sni_missing"),
+    ("not_cleartext", "cleartext"),
+    ("not_no_dns", "no_dns"),
+    ("not_sni_mismatch", "sni_mismatch"),
+];
+
+/// Every key of a rule's conditions, with and without `not_`; also those that [`conditions`] refuses.
 pub(super) fn condition_keys() -> impl Iterator<Item = &'static str> {
     let plain = Key::ALL.iter().map(|key| key.name());
-    plain.chain(Key::ALL.iter().filter_map(|key| key.negated()))
+    let negated = Key::ALL.iter().filter_map(|key| key.negated());
+    let refused = NEGATED_FLAGS.iter().map(|(name, _)| *name);
+    plain.chain(negated).chain(refused)
 }
 
 /// Reads all conditions of a rule, in the order of evaluation.
@@ -24,6 +34,12 @@ pub(super) fn conditions(
     reader: &mut Reader<'_>,
 ) -> Vec<(Condition, Written)> {
     let mut read = Vec::new();
+    for (name, flag) in NEGATED_FLAGS {
+        if fields.get(name).is_some() {
+            let message = format!("there is no `{name}`; write `{flag} = false`");
+            reader.problem(fields.key_start(name), message);
+        }
+    }
     for key in Key::ALL {
         for (name, negate) in [(Some(key.name()), false), (key.negated(), true)] {
             let Some(node) = name.and_then(|name| fields.get(name)) else {
@@ -64,7 +80,12 @@ pub(super) fn condition(
         Key::Port => Test::Port(words.each(&members, reader, port).into()),
         Key::From => Test::From(senders(&members, &mut words, draft, reader)),
         Key::Ip => addresses(&members, &mut words, draft, reader),
-        Key::Asn => Test::Asn(words.each(&members, reader, asn).into()),
+        Key::Asn => {
+            let number = |node: Node<'_>, reader: &mut Reader<'_>| {
+                asn(node, reader).map(|number| (number, number.to_string()))
+            };
+            Test::Asn(words.each(&members, reader, number).into())
+        }
         Key::Operator => {
             let read = words.each(&members, reader, |node, reader| {
                 operators(node, draft.data, reader)
@@ -141,21 +162,6 @@ pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.into()).to_string()
 }
 
-/// Takes a value, or notes why there is none.
-pub(super) fn accept<T>(
-    value: Result<T, String>,
-    node: Node<'_>,
-    reader: &mut Reader<'_>,
-) -> Option<T> {
-    match value {
-        Ok(value) => Some(value),
-        Err(message) => {
-            reader.problem(node.start, message);
-            None
-        }
-    }
-}
-
 /// A moment in seconds since the Unix epoch: a date (its first second, UTC), or a date and time with an offset.
 pub(super) fn instant(node: Node<'_>, reader: &mut Reader<'_>) -> Option<u64> {
     let text = node.datetime(reader)?.to_string();
@@ -199,33 +205,15 @@ fn port(node: Node<'_>, reader: &mut Reader<'_>) -> Option<((u16, u16), String)>
         .split_once('-')
         .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)))
         .filter(|(first, last): &(u16, u16)| first <= last)
-        .ok_or_else(|| {
-            format!(
+        .ok_or_else(|| match text.parse::<u16>() {
+            Ok(port) => format!("`{}` is a port as text; write {port}", Shown(text)),
+            Err(_) => format!(
                 "`{}` is not a port or a range like \"8000-8010\"",
                 Shown(text)
-            )
+            ),
         });
     let (first, last) = accept(range, node, reader)?;
     Some(((first, last), quoted(&format!("{first}-{last}"))))
-}
-
-fn asn(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(u32, String)> {
-    if node.is_integer() {
-        let number = node.integer(0..=u32::MAX, reader)?;
-        return Some((number, number.to_string()));
-    }
-    let text = node.string(reader)?;
-    let number = text
-        .strip_prefix("AS")
-        .and_then(|digits| digits.parse().ok())
-        .ok_or_else(|| {
-            format!(
-                "`{}` is not an AS number like 64500 or \"AS64500\"",
-                Shown(text)
-            )
-        });
-    let number: u32 = accept(number, node, reader)?;
-    Some((number, number.to_string()))
 }
 
 /// An operator by its id, and those that belong to it.
@@ -274,7 +262,10 @@ fn place(text: &str, groups: &Groups) -> Result<(Places, String), String> {
         };
         return Ok((places, quoted(text)));
     }
-    let country = Country::parse(text).map_err(|bad| format!("`{}` {bad}", Shown(text)))?;
+    let country = country(text).map_err(|error| match groups.get(text) {
+        Some(group) => format!("{error}; did you mean `@{}`?", group.name),
+        None => error,
+    })?;
     let mut places = Places::default();
     places.countries.insert(country);
     Ok((places, quoted(&country.to_string())))
@@ -316,7 +307,7 @@ fn addresses(
             });
             return Some((Some(accept(networks, node, reader)?), quoted(text)));
         }
-        let net = accept(networks::parse(text), node, reader)?;
+        let net = accept(network(text), node, reader)?;
         own.push(net);
         Some((None, quoted(&networks::written(&net))))
     });

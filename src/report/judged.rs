@@ -141,6 +141,7 @@ impl<'a> Judge<'a> {
             certainty: crate::sanitize::Certainty::Probable,
             span: 0..0,
             earlier: (0, 0),
+            decoded: false,
             sample: String::new(),
         };
         self.policy
@@ -211,6 +212,7 @@ fn finding(told: &Told) -> Finding {
         certainty: told.certainty,
         span: told.offset..told.offset + told.length,
         earlier: (0, 0),
+        decoded: false,
         sample: told.sample.clone(),
     }
 }

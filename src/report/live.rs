@@ -219,6 +219,7 @@ mod tests {
                 certainty: Certainty::Certain,
                 span: 4..13,
                 earlier: (0, 0),
+                decoded: false,
                 sample: "5…87".to_owned(),
             },
             excerpt: Excerpt {

@@ -23,6 +23,8 @@ pub struct Finding {
     /// How far before that it really begins and ends, for a field of a message that came in several chunks: with
     /// `(3, 0)` its first three bytes came in earlier ones. Not told of declared secrets.
     pub earlier: (usize, usize),
+    /// The bytes there do not read as the value: they are masked or compressed, so nothing can be written over them.
+    pub decoded: bool,
     /// A masked sample that can be shown: `5…87`.
     pub sample: String,
 }
@@ -146,6 +148,7 @@ impl Leak {
             certainty,
             span,
             earlier: (0, 0),
+            decoded: false,
             sample: mask(value),
         }
     }

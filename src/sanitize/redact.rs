@@ -42,7 +42,7 @@ pub(super) fn redact_stream(
 
 fn codec(finding: &Finding) -> Codec {
     dissect::leaks()
-        .find(|leak| leak.name == finding.leak)
+        .find(|leak| leak.name == finding.leak && !finding.decoded)
         .map_or(Codec::None, |leak| leak.codec)
 }
 
@@ -199,6 +199,30 @@ mod tests {
             payload,
             b"GET /?imei=xxxxxxxxxxxxxxx HTTP/1.1\r\nCookie:     \r\n\r\n"
         );
+    }
+
+    #[test]
+    fn what_is_masked_or_compressed_is_left_for_dropping() {
+        let sanitizer = Sanitizer::default();
+        let mut compressed = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        // The host `www.example.com` in Huffman code.
+        compressed.extend(
+            b"\0\0\x0e\x01\x04\0\0\0\x01\x57\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff",
+        );
+        let mut masked = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x81\x8f\0\0\0\x01".to_vec();
+        masked.extend(b"{\x22urer\x22;\x22anoe\x22}");
+        for (bytes, leak) in [
+            (compressed, "http.authorization"),
+            (masked, "parameter.person"),
+        ] {
+            let (mut stream, mut found) = (Stream::default(), Vec::new());
+            sanitizer.stream(&mut stream, &bytes, &mut found);
+            found.retain(|finding| finding.leak == leak);
+            assert_eq!(found.len(), 1, "{leak} {:?}", stream.reading());
+            let mut payload = bytes.clone();
+            assert!(!sanitizer.redact(&mut payload, &found), "{leak}");
+            assert_eq!(payload, bytes, "{leak}");
+        }
     }
 
     #[test]

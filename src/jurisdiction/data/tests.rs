@@ -183,7 +183,11 @@ fn the_first_source_of_origins_counts_but_any_can_name_the_operator() {
         "9.0.0.0/9,7,seven\n9.128.0.0/9,6,six\n",
         Ranges::Origin,
     );
-    let data = Data::compile(vec![first, second], Operators::read(&[operators]).unwrap()).unwrap();
+    let data = Data::compile(
+        vec![first, second],
+        Operators::read(&[("o.toml", operators)]).unwrap(),
+    )
+    .unwrap();
     let at = |text: &str| data.lookup(text.parse().unwrap());
     assert_eq!(at("9.1.1.1").asn, Some(5));
     assert_eq!(

@@ -263,7 +263,7 @@ fn what_is_wrong_in_another_file_is_told_with_that_files_place() {
     assert_eq!(
         lines,
         [
-            "p/broken.toml:2:1: unknown key `mode`",
+            "p/broken.toml:2:1: unknown key `mode`; possible are version, include, sources, targets, exits, schedules, lists, sanitize, rule, test",
             "p/broken.toml:5:1: unknown key `prot`; did you mean `proto`?",
             "p/main.toml:2:27: `p/missing.toml` cannot be read: no such file",
             "p/main.toml:2:43: `/etc/x.toml` is not the name of a file beside this one",

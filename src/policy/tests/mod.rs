@@ -811,6 +811,7 @@ fn sanitizers_concern_flows_by_sender_and_target_and_the_strictest_action_wins()
         certainty: Certainty::Certain,
         span: 0..1,
         earlier: (0, 0),
+        decoded: false,
         sample: String::new(),
     };
     let identifier = finding("sd-rtn.identifier", "sd-rtn", Class::SessionId);
@@ -919,7 +920,35 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "[[rule]]\nid = \"x\"\naction = \"block\"\ncountry = [\"@eue\"]\n",
-        "did you mean `eu`?",
+        "did you mean `@eu`?",
+    ),
+    (
+        "[[rule]]\nid = \"x\"\naction = \"block\"\ncountry = [\"eu\"]\n",
+        "did you mean `@eu`?",
+    ),
+    (
+        "[[rule]]\nid = \"x\"\naction = \"block\"\ncountry = [\"five-eyes\"]\n",
+        "did you mean `@five-eyes`?",
+    ),
+    (
+        "[[rule]]\nid = \"x\"\naction = \"block\"\njurisdiction = [\"China\"]\n",
+        "`China` is not an ISO 3166-1 alpha-2 country code like DE",
+    ),
+    (
+        "[[rule]]\nid = \"x\"\naction = \"block\"\nport = [\"53\"]\n",
+        "`53` is a port as text; write 53",
+    ),
+    (
+        "[[rule]]\nid = \"x\"\naction = \"block\"\nnot_anycast = true\n",
+        "there is no `not_anycast`; write `anycast = false`",
+    ),
+    (
+        "[schedules]\nx = { start = \"21:00\" }\n",
+        "unknown key `start`; possible are days, from, to, zone",
+    ),
+    (
+        "[sources]\nx = [\"192.168.7.1/24\"]\n",
+        "`192.168.7.1/24` has bits set beyond its prefix; write 192.168.7.0/24",
     ),
     (
         "[[rule]]\nid = \"x\"\naction = \"block\"\nport = [\"9-3\"]\n",
@@ -956,7 +985,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "[schedules]\nx = { zone = \"Europe/Berln\" }\n[[rule]]\nid = \"x\"\nschedule = \"x\"\naction = \"block\"\n",
-        "is not a time zone",
+        "is not a time zone like Europe/Berlin; did you mean `Europe/Berlin`?",
     ),
     (
         "[lists]\nx = { file = \"x\", format = \"hosts\" }\n[[rule]]\nid = \"x\"\nip = \"list:x\"\n\

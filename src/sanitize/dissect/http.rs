@@ -66,8 +66,8 @@ const OTHER: u8 = 3;
 const FRAMES: u8 = 4;
 
 /// A head longer than this is read line by line; a body up to this length is read whole.
-const LONG_HEAD: usize = 3000;
-const SHORT_BODY: usize = 1000;
+pub(super) const LONG_HEAD: usize = 3000;
+pub(super) const SHORT_BODY: usize = 1000;
 
 pub(super) fn open(stream: &[u8]) -> Opening {
     let mut answer = Opening::mark(stream, b"HTTP/1.");
@@ -170,7 +170,7 @@ fn head(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
     Step::Took(end.saturating_add(body.length))
 }
 
-/// The query of the target, and what a full address says before its host.
+/// The query of a request's target.
 fn target(line: &[u8], notes: &mut Notes<'_>) {
     let Some((span, target)) = text::words(line, 0).nth(1) else {
         return;
@@ -180,7 +180,8 @@ fn target(line: &[u8], notes: &mut Notes<'_>) {
     }
 }
 
-fn address(target: &[u8], start: usize, notes: &mut Notes<'_>) {
+/// The query of an address, and what it says before its host.
+pub(super) fn address(target: &[u8], start: usize, notes: &mut Notes<'_>) {
     if let Some(user) = text::between(target, 0, b"://", b"@").filter(|user| {
         target
             .get(user.clone())
@@ -203,6 +204,11 @@ fn header(line: &[u8], start: usize, notes: &mut Notes<'_>) {
         .get(value.start.saturating_sub(start)..)
         .unwrap_or_default()
         .trim_ascii_end();
+    field(name, bytes, value, notes);
+}
+
+/// Tells what a header says: `bytes`, which stand at `value`.
+pub(super) fn field(name: &[u8], bytes: &[u8], value: Range<usize>, notes: &mut Notes<'_>) {
     let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     if is(b"host") {
         notes.certain(&HOST, value);

@@ -1,5 +1,6 @@
 //! Where a dissector writes down what it found.
 
+use super::hpack;
 use crate::sanitize::class::Certainty;
 use crate::sanitize::finding::{Finding, Leak};
 use std::ops::Range;
@@ -14,6 +15,7 @@ pub(in crate::sanitize) struct Notes<'a> {
     kept: usize,
     opaque: [(usize, usize); MOST_OPAQUE],
     opaque_count: usize,
+    table: Option<&'a mut Option<Box<hpack::Table>>>,
 }
 
 impl<'a> Notes<'a> {
@@ -26,6 +28,26 @@ impl<'a> Notes<'a> {
             kept,
             opaque: [(0, 0); MOST_OPAQUE],
             opaque_count: 0,
+            table: None,
+        }
+    }
+
+    /// With what earlier messages of the stream left for later ones.
+    pub(super) fn after(mut self, table: &'a mut Option<Box<hpack::Table>>) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// The table of the stream; an empty one at first.
+    pub(super) fn take_table(&mut self) -> hpack::Table {
+        let kept = self.table.as_mut().and_then(|table| table.take());
+        kept.map(|table| *table).unwrap_or_default()
+    }
+
+    /// Keeps the table of the stream for later messages.
+    pub(super) fn keep_table(&mut self, table: hpack::Table) {
+        if let Some(kept) = &mut self.table {
+            **kept = Some(Box::new(table));
         }
     }
 
@@ -67,10 +89,12 @@ impl<'a> Notes<'a> {
         result
     }
 
-    /// Takes over what was found in decoded bytes that begin at `start` of this payload and are as long as it.
+    /// Takes over what was found in decoded bytes that begin at `start` of this payload and are as long as it, or whose spans
+    /// are those of what was decoded.
     pub(super) fn adopt(&mut self, found: Vec<Finding>, start: usize) {
         self.found.extend(found.into_iter().map(|mut finding| {
             finding.span = finding.span.start + start..finding.span.end + start;
+            finding.decoded = true;
             finding
         }));
     }

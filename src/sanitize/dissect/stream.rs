@@ -1,8 +1,8 @@
 //! Reading a stream message by message as its bytes come, however they are cut.
 
-use super::Reading;
 use super::notes::Notes;
 use super::table::{FALLBACK, STREAM, Streams};
+use super::{Reading, hpack};
 use crate::sanitize::finding::Finding;
 
 /// Most bytes kept that no message end was found in.
@@ -45,6 +45,8 @@ pub(in crate::sanitize) struct Reader {
     sealed: bool,
     /// What was told of the incomplete message so far.
     told: Vec<Told>,
+    /// What HTTP/2 compresses headers by.
+    table: Option<Box<hpack::Table>>,
 }
 
 /// A field that was told, by where it lies in the unread bytes.
@@ -149,6 +151,7 @@ impl Reader {
         }
         if self.is_done() {
             self.unread = Vec::new();
+            self.table = None;
         }
     }
 
@@ -166,7 +169,7 @@ impl Reader {
             };
             self.protocol = Some(dissector.protocol);
             let first = found.len();
-            let mut notes = Notes::new(unread, found);
+            let mut notes = Notes::new(unread, found).after(&mut self.table);
             let step = (dissector.step)(phase, unread, &mut notes);
             let length = unread.len();
             place(found, first, &mut self.told, (length, end, fresh));

@@ -42,12 +42,24 @@ pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step
         [COMMAND, 0xfb..=0xfe, _, ..] => Step::Took(3),
         [COMMAND, 0xfb..=0xfe] | [COMMAND] => Step::Wait,
         [COMMAND, ..] => Step::Took(2),
-        _ => typed(phase, unread, notes),
+        _ => {
+            let leak = match *phase {
+                0 => &USER,
+                1 => &PASSWORD,
+                _ => &TYPED,
+            };
+            typed(phase, leak, unread, notes)
+        }
     }
 }
 
-/// What is typed, up to a carriage return or the next command.
-fn typed(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
+/// What is typed, up to a carriage return or the next command; each line that is not empty counts the phase on.
+pub(super) fn typed(
+    phase: &mut u8,
+    leak: &'static Leak,
+    unread: &[u8],
+    notes: &mut Notes<'_>,
+) -> Step {
     let stop = unread
         .iter()
         .position(|byte| matches!(byte, b'\r' | b'\n' | 0 | &COMMAND));
@@ -58,11 +70,6 @@ fn typed(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
         0,
     );
     let empty = line.is_empty();
-    let leak: &Leak = match *phase {
-        0 => &USER,
-        1 => &PASSWORD,
-        _ => &TYPED,
-    };
     notes.probable(leak, line);
     match stop {
         None => Step::Wait,

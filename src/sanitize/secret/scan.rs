@@ -196,6 +196,7 @@ impl Scanner {
             sample: mask(value),
             span,
             earlier: (0, 0),
+            decoded: false,
         };
         match overlapping {
             None => found.push(finding),

@@ -26,6 +26,7 @@ targets! {
     gtp
     hl7
     http
+    http2
     imap
     kerberos
     ldap
@@ -42,6 +43,8 @@ targets! {
     radius
     rdp
     redis
+    rlogin
+    rsync
     rtcp
     rtp
     sd_rtn
@@ -63,6 +66,7 @@ targets! {
     vendor
     verbs
     websocket
+    x11
     xmpp
 }
 

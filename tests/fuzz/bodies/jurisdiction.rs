@@ -31,8 +31,8 @@ pub(crate) fn run(data: &[u8]) {
 /// Files of operators and groups.
 fn text(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = Operators::read(&[text]);
-        let _ = Groups::read(&[text]);
+        let _ = Operators::read(&[("operators.toml", text)]);
+        let _ = Groups::read(&[("groups.toml", text)]);
     }
 }
 

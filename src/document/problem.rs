@@ -1,9 +1,9 @@
-//! What is wrong with a policy, and where.
+//! What is wrong with a file, and where.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A place in a policy file.
+/// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     /// The file as it was named to the loader.
@@ -30,11 +30,20 @@ pub struct Problem {
     pub message: String,
 }
 
-/// All that keeps a policy from being loaded; never empty. Displays as one `FILE:LINE:COLUMN: message` a line.
+/// All that keeps a policy, or a file of data, from being loaded; never empty. Displays as one `FILE:LINE:COLUMN: message` a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadError(pub(super) Vec<Problem>);
+pub struct LoadError(Vec<Problem>);
 
 impl LoadError {
+    /// An error if anything is wrong at all.
+    pub(crate) fn unless_none(mut problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        problems.sort_by(|a, b| a.place.cmp(&b.place));
+        Err(Self(problems))
+    }
+
     /// Each problem, in the order of the text.
     pub fn problems(&self) -> &[Problem] {
         &self.0
@@ -57,14 +66,14 @@ impl std::error::Error for LoadError {}
 
 /// A file's text with its line starts, to turn offsets into places.
 #[derive(Debug)]
-pub(super) struct Text<'t> {
-    pub(super) file: Arc<str>,
+pub(crate) struct Text<'t> {
+    pub(crate) file: Arc<str>,
     text: &'t str,
     lines: Vec<usize>,
 }
 
 impl<'t> Text<'t> {
-    pub(super) fn new(file: &str, text: &'t str) -> Self {
+    pub(crate) fn new(file: &str, text: &'t str) -> Self {
         let starts = text.match_indices('\n').map(|(at, _)| at + 1);
         Self {
             file: file.into(),
@@ -73,7 +82,7 @@ impl<'t> Text<'t> {
         }
     }
 
-    pub(super) fn place(&self, offset: usize) -> Place {
+    pub(crate) fn place(&self, offset: usize) -> Place {
         let line = self.lines.partition_point(|start| *start <= offset).max(1);
         let start = self.lines.get(line - 1).copied().unwrap_or(0);
         let before = self
@@ -92,7 +101,7 @@ impl<'t> Text<'t> {
 }
 
 /// The known word nearest to a mistyped one, ready to end a sentence: `; did you mean "x"?`, or nothing.
-pub(super) fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+pub(crate) fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     nearest(word, known)
         .map(|near| format!("; did you mean `{near}`?"))
         .unwrap_or_default()

@@ -8,28 +8,28 @@ use toml::value::Datetime;
 
 /// The text being read and what was found wrong so far.
 #[derive(Debug)]
-pub(super) struct Reader<'t> {
+pub(crate) struct Reader<'t> {
     text: Text<'t>,
     problems: Vec<Problem>,
 }
 
 /// One value and where it starts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Node<'v> {
+pub(crate) struct Node<'v> {
     value: &'v DeValue<'v>,
-    pub(super) start: usize,
+    pub(crate) start: usize,
 }
 
 /// A table whose keys are all known.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fields<'v> {
+pub(crate) struct Fields<'v> {
     table: &'v DeTable<'v>,
-    pub(super) start: usize,
+    pub(crate) start: usize,
 }
 
 impl<'t> Reader<'t> {
     /// Parses; the tree that comes back holds whatever could be made out.
-    pub(super) fn parse(file: &str, text: &'t str) -> (Self, Spanned<DeTable<'t>>) {
+    pub(crate) fn parse(file: &str, text: &'t str) -> (Self, Spanned<DeTable<'t>>) {
         // Offsets stay those of the file; a byte order mark is one character before column 1.
         let (tree, errors) = DeTable::parse_recoverable(text);
         let mut reader = Self {
@@ -44,7 +44,7 @@ impl<'t> Reader<'t> {
         (reader, tree)
     }
 
-    pub(super) fn problem(&mut self, start: usize, message: impl Into<String>) {
+    pub(crate) fn problem(&mut self, start: usize, message: impl Into<String>) {
         const MOST: usize = 500;
         let message = match self.problems.len() {
             0..MOST => message.into(),
@@ -56,16 +56,16 @@ impl<'t> Reader<'t> {
     }
 
     /// The file as it was named to the loader.
-    pub(super) fn file(&self) -> &str {
+    pub(crate) fn file(&self) -> &str {
         &self.text.file
     }
 
-    pub(super) fn place(&self, start: usize) -> Place {
+    pub(crate) fn place(&self, start: usize) -> Place {
         self.text.place(start)
     }
 
     /// What was found wrong, in the order of the text.
-    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+    pub(crate) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by(|a, b| a.place.cmp(&b.place));
         self.problems
     }
@@ -79,7 +79,7 @@ impl<'v> Node<'v> {
         }
     }
 
-    pub(super) fn string(self, reader: &mut Reader<'_>) -> Option<&'v str> {
+    pub(crate) fn string(self, reader: &mut Reader<'_>) -> Option<&'v str> {
         let DeValue::String(text) = self.value else {
             return self.wrong("a string", reader);
         };
@@ -87,7 +87,7 @@ impl<'v> Node<'v> {
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Copy>(self, words: &[(&str, T)], reader: &mut Reader<'_>) -> Option<T> {
+    pub(crate) fn word<T: Copy>(self, words: &[(&str, T)], reader: &mut Reader<'_>) -> Option<T> {
         let text = self.string(reader)?;
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
@@ -101,7 +101,7 @@ impl<'v> Node<'v> {
         found.map(|(_, value)| *value)
     }
 
-    pub(super) fn boolean(self, reader: &mut Reader<'_>) -> Option<bool> {
+    pub(crate) fn boolean(self, reader: &mut Reader<'_>) -> Option<bool> {
         let DeValue::Boolean(value) = self.value else {
             return self.wrong("true or false", reader);
         };
@@ -109,7 +109,7 @@ impl<'v> Node<'v> {
     }
 
     /// An integer within bounds that are said in the error.
-    pub(super) fn integer(
+    pub(crate) fn integer(
         self,
         range: std::ops::RangeInclusive<u32>,
         reader: &mut Reader<'_>,
@@ -132,7 +132,7 @@ impl<'v> Node<'v> {
     }
 
     /// A plain value, or a list of them, as TOML has it.
-    pub(super) fn written(self) -> Option<String> {
+    pub(crate) fn written(self) -> Option<String> {
         match self.value {
             DeValue::String(text) => Some(toml::Value::String(text.to_string()).to_string()),
             DeValue::Integer(digits) => Some(digits.to_string()),
@@ -149,11 +149,15 @@ impl<'v> Node<'v> {
         }
     }
 
-    pub(super) fn is_integer(self) -> bool {
+    pub(crate) fn is_integer(self) -> bool {
         matches!(self.value, DeValue::Integer(_))
     }
 
-    pub(super) fn datetime(self, reader: &mut Reader<'_>) -> Option<Datetime> {
+    pub(crate) fn is_datetime(self) -> bool {
+        matches!(self.value, DeValue::Datetime(_))
+    }
+
+    pub(crate) fn datetime(self, reader: &mut Reader<'_>) -> Option<Datetime> {
         let DeValue::Datetime(datetime) = self.value else {
             return self.wrong("a date, like 2027-01-15", reader);
         };
@@ -161,7 +165,7 @@ impl<'v> Node<'v> {
     }
 
     /// The members of a list; a value that is no list stands for a list of one.
-    pub(super) fn members(self) -> Vec<Self> {
+    pub(crate) fn members(self) -> Vec<Self> {
         match self.value {
             DeValue::Array(array) => array.iter().map(Node::new).collect(),
             DeValue::String(_)
@@ -174,7 +178,7 @@ impl<'v> Node<'v> {
     }
 
     /// The members of a list of tables, `[[x]]`.
-    pub(super) fn tables(self, reader: &mut Reader<'_>) -> Vec<Self> {
+    pub(crate) fn tables(self, reader: &mut Reader<'_>) -> Vec<Self> {
         let DeValue::Array(array) = self.value else {
             self.wrong::<()>("a list of tables, `[[…]]`", reader);
             return Vec::new();
@@ -183,7 +187,7 @@ impl<'v> Node<'v> {
     }
 
     /// A table with these keys and no other.
-    pub(super) fn fields(self, known: &[&str], reader: &mut Reader<'_>) -> Option<Fields<'v>> {
+    pub(crate) fn fields(self, known: &[&str], reader: &mut Reader<'_>) -> Option<Fields<'v>> {
         let DeValue::Table(table) = self.value else {
             return self.wrong("a table", reader);
         };
@@ -196,7 +200,7 @@ impl<'v> Node<'v> {
     }
 
     /// A key of a table, whatever else is in it; `None` also if this is no table.
-    pub(super) fn peek(self, key: &str) -> Option<Self> {
+    pub(crate) fn peek(self, key: &str) -> Option<Self> {
         let DeValue::Table(table) = self.value else {
             return None;
         };
@@ -204,7 +208,7 @@ impl<'v> Node<'v> {
     }
 
     /// A table that has passed [`Node::fields`] with all `known` keys, and of those may have only `some` here.
-    pub(super) fn fields_of(
+    pub(crate) fn fields_of(
         self,
         some: &[&str],
         known: &[&str],
@@ -232,7 +236,7 @@ impl<'v> Node<'v> {
     }
 
     /// The entries of a table whose keys are names of the writer's choice, in the order of the text.
-    pub(super) fn entries(self, reader: &mut Reader<'_>) -> Vec<(&'v str, usize, Self)> {
+    pub(crate) fn entries(self, reader: &mut Reader<'_>) -> Vec<(&'v str, usize, Self)> {
         let DeValue::Table(table) = self.value else {
             self.wrong::<()>("a table", reader);
             return Vec::new();
@@ -262,7 +266,7 @@ impl<'v> Node<'v> {
 
 impl<'v> Fields<'v> {
     /// The whole file, whose keys are still to be checked.
-    pub(super) fn whole(tree: &'v Spanned<DeTable<'v>>) -> Self {
+    pub(crate) fn whole(tree: &'v Spanned<DeTable<'v>>) -> Self {
         Self {
             table: tree.get_ref(),
             start: 0,
@@ -270,11 +274,16 @@ impl<'v> Fields<'v> {
     }
 
     /// Tells every key that is not known.
-    pub(super) fn check_keys(&self, known: &[&str], reader: &mut Reader<'_>) {
+    pub(crate) fn check_keys(&self, known: &[&str], reader: &mut Reader<'_>) {
+        // More would not help.
+        const LISTED: usize = 16;
         for key in self.table.keys() {
             let word = key.get_ref().as_ref();
             if !known.contains(&word) {
-                let near = suggestion(word, known.iter().copied());
+                let mut near = suggestion(word, known.iter().copied());
+                if near.is_empty() && known.len() <= LISTED {
+                    near = format!("; possible are {}", known.join(", "));
+                }
                 reader.problem(
                     key.span().start,
                     format!("unknown key `{}`{near}", Shown(word)),
@@ -283,19 +292,35 @@ impl<'v> Fields<'v> {
         }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<Node<'v>> {
+    /// The members of a list of tables, `[[key]]`; none if it is not there.
+    pub(crate) fn tables(&self, key: &str, reader: &mut Reader<'_>) -> Vec<Node<'v>> {
+        self.get(key)
+            .map(|node| node.tables(reader))
+            .unwrap_or_default()
+    }
+
+    /// A string that must be there.
+    pub(crate) fn required_string(&self, key: &str, reader: &mut Reader<'_>) -> Option<&'v str> {
+        self.require(key, reader)?.string(reader)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Node<'v>> {
         self.table.get(key).map(Node::new)
     }
 
     /// Where a key stands; the table's start if it does not.
-    pub(super) fn key_start(&self, key: &str) -> usize {
+    pub(crate) fn key_start(&self, key: &str) -> usize {
         self.table
             .get_key_value(key)
             .map_or(self.start, |(key, _)| key.span().start)
     }
 
     /// A value that must be there.
-    pub(super) fn require(&self, key: &str, reader: &mut Reader<'_>) -> Option<Node<'v>> {
+    pub(crate) fn require(&self, key: &str, reader: &mut Reader<'_>) -> Option<Node<'v>> {
         let node = self.get(key);
         if node.is_none() {
             reader.problem(self.start, format!("`{key}` is missing"));
@@ -304,8 +329,23 @@ impl<'v> Fields<'v> {
     }
 }
 
+/// Takes a value, or notes why there is none.
+pub(crate) fn accept<T>(
+    value: Result<T, String>,
+    node: Node<'_>,
+    reader: &mut Reader<'_>,
+) -> Option<T> {
+    match value {
+        Ok(value) => Some(value),
+        Err(message) => {
+            reader.problem(node.start, message);
+            None
+        }
+    }
+}
+
 /// A word from the file inside a message: short, and without control characters.
-pub(super) struct Shown<'a>(pub(super) &'a str);
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -350,7 +390,7 @@ mod tests {
             found,
             [
                 "p:3:1: unknown key `porrt`; did you mean `port`?",
-                "p:4:3: unknown key `x`"
+                "p:4:3: unknown key `x`; possible are a, b, t"
             ]
         );
     }
