@@ -34,6 +34,8 @@ use std::{env, fs, thread};
 
 const SERVER: [&str; 2] = ["198.41.0.4:6000", "[2001:503:ba3e::2:30]:6000"];
 const KERNEL: &str = "plain";
+/// The kernel's own speed depends on it most of all: BBR waits between bursts, CUBIC does not.
+const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 const FLOWS: &str = "10000";
 /// How long they have lain still when they are measured.
 const LIE_STILL: Duration = Duration::from_secs(5);
@@ -62,6 +64,8 @@ fn main() -> Result<()> {
                 .with_context(|| format!("the path {path}"))?;
         }
     }
+    let congestion = net.router.run(|| Ok(fs::read_to_string(CONGESTION)?))?;
+    println!("congestion control of all hosts: {}", congestion.trim());
     print(&options, &results);
     Ok(())
 }
