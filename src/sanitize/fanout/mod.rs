@@ -388,4 +388,6 @@ pub(super) fn parts(
 }
 
 #[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod tests;
