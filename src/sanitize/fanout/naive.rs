@@ -1,11 +1,13 @@
 //! The rule itself, without an index: everything is remembered, and all eights of bytes are compared. What
-//! [`Memory`] tells is held against it.
+//! [`Memory`] tells is held against it: as long as no gram stands at more than 64 places of what is remembered, no
+//! datagram takes 512 steps, and all of the last five seconds is remembered, they must agree.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a reference for tests"
 )]
 
+use super::marks::ACT;
 use super::*;
 use crate::time::Time;
 use proptest::collection::vec;
@@ -123,7 +125,7 @@ fn places(part: &Range<usize>, length: usize) -> Range<usize> {
 /// A piece of a datagram: one of a few values, of which some are parts of others, or noise.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let value = |seed: usize| {
-        let bytes = (0..40_usize).map(move |at| ((seed * 40 + at + 1) * 0x9e37_79b1 >> 13) as u8);
+        let bytes = (0..40_usize).map(move |at| (((seed * 40 + at + 1) * 0x9e37_79b1) >> 13) as u8);
         bytes.collect::<Vec<u8>>()
     };
     prop_oneof![
@@ -141,7 +143,7 @@ type Sent = (Context, Vec<u8>, Vec<Range<usize>>);
 
 fn sent(most: usize) -> impl Strategy<Value = Vec<Sent>> {
     let parts = prop_oneof![
-        2 => Just(vec![0..DEPTH]),
+        2 => Just(std::iter::once(0..DEPTH).collect::<Vec<_>>()),
         1 => (0..20_usize, 0..50_usize, 0..20_usize, 0..50_usize)
             .prop_map(|(a, b, c, d)| vec![a..a + b, a + b + c..a + b + c + d]),
     ];
@@ -149,7 +151,7 @@ fn sent(most: usize) -> impl Strategy<Value = Vec<Sent>> {
         (0..8_u8, 0..8_u8),
         prop_oneof![9 => 0..COMPARED, 1 => 3..9_u32],
         prop_oneof![3 => 0..300_u64, 2 => 0..3_000_u64, 1 => Just(5_000), 1 => 4_000..6_000_u64],
-        vec(piece(), 0..7).prop_map(|pieces| pieces.concat()),
+        vec(piece(), 0..6).prop_map(|pieces| pieces.concat()),
         parts,
     );
     vec(one, 1..most).prop_map(|all| {
@@ -171,19 +173,16 @@ fn sent(most: usize) -> impl Strategy<Value = Vec<Sent>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
-    fn the_first_shared_value_is_told_when_the_rule_says_so(sent in sent(40)) {
+    fn what_is_shared_is_told_as_the_rule_says(sent in sent(120)) {
         let (mut memory, mut naive) = (Memory::default(), Naive::default());
         for (context, payload, parts) in sent {
             let mut found = Vec::new();
             memory.judge(&context, &payload, parts.iter().cloned(), &mut found);
-            found.retain(|finding| finding.leak == "probe-fanout");
-            let expected = naive.judge(&context, &payload, &parts);
-            prop_assert_eq!(found.is_empty(), expected.is_empty(), "{:?} {:?}", found, expected);
-            if !found.is_empty() {
-                return Ok(());
-            }
+            let told = found.iter().filter(|finding| finding.leak == "probe-fanout");
+            let told: Vec<_> = told.map(|finding| (finding.span.clone(), finding.certainty)).collect();
+            prop_assert_eq!(told, naive.judge(&context, &payload, &parts));
         }
     }
 }
