@@ -354,3 +354,21 @@ fn bounds_too_small_for_a_datagram_remember_nothing() {
     }
     assert_eq!((memory.clients(), memory.bytes()), (0, 0));
 }
+
+#[test]
+fn two_blocked_jurisdictions_count_among_any_number_of_others() {
+    let value = [0x9d, 0x41, 0xe2, 0x07, 0x5c, 0xb8, 0x13, 0xfa];
+    let mut memory = Memory::default();
+    for (server, is_told) in [(1, false), (2, false), (3, true), (4, true), (5, true)] {
+        let context = Context {
+            blocked: server == 1 || server == 5,
+            ..context(server, server.into(), 0)
+        };
+        let found = judge(&mut memory, &context, &value);
+        assert_eq!(!found.is_empty(), is_told, "{server}");
+        let is_probable = found
+            .iter()
+            .any(|found| found.certainty >= Certainty::Probable);
+        assert_eq!(is_probable, server == 5, "{server}");
+    }
+}
