@@ -192,14 +192,14 @@ proptest! {
     fn the_memory_never_exceeds_its_bounds(
         sent in vec((0..6_u8, 0..20_u16, 0..5_u32, 0..2000_u64, vec(any::<u8>(), 0..300)), 1..120),
     ) {
-        let bounds = Bounds { clients: 3, values_per_client: 300, values: 700 };
+        let bounds = Bounds { clients: 3, bytes_per_client: 16_000, bytes: 20_000 };
         let (mut memory, sanitizer, mut now) = (Memory::new(bounds), Sanitizer::default(), 0);
         for (client, server, index, wait, payload) in sent {
             now += wait;
             let mut found = Vec::new();
             sanitizer.datagram(&mut memory, &context(client, server, index, now), &payload, &mut found);
             prop_assert!(memory.clients() <= bounds.clients);
-            prop_assert!(memory.values() <= bounds.values);
+            prop_assert!(memory.bytes() <= bounds.bytes);
         }
     }
 

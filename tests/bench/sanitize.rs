@@ -112,6 +112,35 @@ fn first_ping(bencher: Bencher<'_, '_>, secrets: usize) {
     assert!(found.is_empty());
 }
 
+/// The longest that the first of a flow can take: seven bytes again and again, as in all that was sent lately, which are
+/// one too few to be a value.
+#[divan::bench]
+fn longest_ping(bencher: Bencher<'_, '_>) {
+    let (sanitizer, mut memory, mut found) = (sanitizer(0), Memory::default(), Vec::new());
+    let noise = noise(56 * 4096);
+    let mut tails = noise.as_chunks::<56>().0.iter().cycle();
+    let mut count = 0_u32;
+    bencher
+        .with_inputs(|| {
+            count += 1;
+            let mut ping = b"\x80\x91ABCDE__".repeat(28);
+            let tails = tails.next().unwrap().as_chunks::<2>().0;
+            for (nine, tail) in ping.as_chunks_mut::<9>().0.iter_mut().zip(tails) {
+                nine[7..].copy_from_slice(tail);
+            }
+            let context = Context {
+                remote: SocketAddr::from(([203, 0, 113, (count % 2) as u8], 8000)),
+                now: Time::from_secs(1_612_750_000) + Duration::from_millis(1) * count,
+                ..context(0)
+            };
+            (context, ping)
+        })
+        .bench_local_refs(|(context, ping)| {
+            sanitizer.datagram(&mut memory, context, black_box(ping), &mut found)
+        });
+    assert!(found.len() < 10, "chance only");
+}
+
 #[divan::bench(args = SECRETS)]
 fn encrypted_1200(bencher: Bencher<'_, '_>, secrets: usize) {
     judge(bencher, secrets, &noise(1200), 10);

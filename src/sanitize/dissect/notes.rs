@@ -134,7 +134,9 @@ impl<'a> Notes<'a> {
     }
 
     /// The fields of unknown meaning that were pointed out, as (start, end).
-    pub(in crate::sanitize) fn into_opaque(self) -> impl Iterator<Item = Range<usize>> + use<> {
+    pub(in crate::sanitize) fn into_opaque(
+        self,
+    ) -> impl Iterator<Item = Range<usize>> + Clone + use<> {
         self.opaque
             .into_iter()
             .take(self.opaque_count)

@@ -2,6 +2,7 @@
 //! looks the same; so it is told only if it reads as an identifier, or if another device of the site sends something
 //! else at that very place. Never more than a suspicion.
 
+use super::clock;
 use crate::sanitize::Context;
 use crate::time::Time;
 use std::collections::VecDeque;
@@ -25,8 +26,12 @@ const SHORTEST: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Openings(Vec<Shelf>);
 
+/// Openings in the order in which they were remembered, and the key of each: so few of them are looked at.
 #[derive(Clone, Debug, Default)]
-struct Shelf(VecDeque<Opening>);
+struct Shelf {
+    keys: VecDeque<u64>,
+    openings: VecDeque<Opening>,
+}
 
 #[derive(Clone, Debug)]
 struct Opening {
@@ -45,7 +50,6 @@ impl Openings {
         &mut self,
         context: &Context,
         payload: &[u8],
-        clocks: &[bool],
         identifies: impl Fn(&[u8]) -> bool,
     ) -> Option<Range<usize>> {
         if self.0.is_empty() {
@@ -53,9 +57,7 @@ impl Openings {
         }
         let length = payload.len().min(DEPTH);
         let shelf = (usize::from(context.remote.port()) ^ length) % SHELVES;
-        self.0
-            .get_mut(shelf)?
-            .compare(context, payload, clocks, identifies)
+        self.0.get_mut(shelf)?.compare(context, payload, identifies)
     }
 }
 
@@ -64,57 +66,32 @@ impl Shelf {
         &mut self,
         context: &Context,
         payload: &[u8],
-        clocks: &[bool],
         identifies: impl Fn(&[u8]) -> bool,
     ) -> Option<Range<usize>> {
         let mut head = [0; DEPTH];
         let length = payload.len().min(DEPTH);
         head.get_mut(..length)?
             .copy_from_slice(payload.get(..length)?);
-        let place = self
-            .recurring(context, &head, length, clocks)
-            .find(|place| {
-                let value = head.get(place.clone()).unwrap_or_default();
-                identifies(value) || self.differs_elsewhere(context, &head, length, place)
-            });
+        let is_earlier =
+            |old: &Opening| old.sport != context.sport && context.now.since(old.at) >= LATER;
+        let (mut place, is_known) = (None, self.keys.contains(&key(context)));
+        if is_known && self.mine(context, length).any(|(_, old)| is_earlier(old)) {
+            let mut clocks = [false; super::DEPTH];
+            clock::mark(payload, context.now, &mut clocks);
+            let earlier = self.mine(context, length);
+            let earlier = earlier.filter(|(_, old)| is_earlier(old));
+            place = earlier
+                .flat_map(|(_, old)| recurring(&head, old, &clocks))
+                .find(|place| {
+                    let value = head.get(place.clone()).unwrap_or_default();
+                    identifies(value) || self.differs_elsewhere(context, &head, length, place)
+                });
+        }
+        if is_known {
+            self.make_room(context, length);
+        }
         self.remember(context, head, length);
         place
-    }
-
-    /// The maximal runs that equal those of an earlier flow of this client, clocks left out.
-    fn recurring<'a>(
-        &'a self,
-        context: &'a Context,
-        head: &'a [u8; DEPTH],
-        length: usize,
-        clocks: &'a [bool],
-    ) -> impl Iterator<Item = Range<usize>> + 'a {
-        let earlier = self.alike(context, length).filter(|old| {
-            old.client == context.client
-                && old.sport != context.sport
-                && context.now.since(old.at) >= LATER
-        });
-        earlier.flat_map(move |old| {
-            let same: Vec<bool> = head
-                .iter()
-                .zip(&old.head)
-                .zip(clocks)
-                .take(length)
-                .map(|((new, old), clock)| new == old && !clock)
-                .collect();
-            let mut runs = Vec::new();
-            let mut at = 0;
-            for run in same.chunk_by(|a, b| a == b) {
-                let varied = head
-                    .get(at..at + run.len())
-                    .is_some_and(|value| value.iter().any(|byte| Some(byte) != value.first()));
-                if run.first() == Some(&true) && run.len() >= SHORTEST && varied {
-                    runs.push(at..at + run.len());
-                }
-                at += run.len();
-            }
-            runs
-        })
     }
 
     /// Whether another client sends something else at this place, and the same around it: the protocol is the same, the
@@ -144,27 +121,44 @@ impl Shelf {
     /// Openings to the same port and of the same length.
     fn alike(&self, context: &Context, length: usize) -> impl Iterator<Item = &Opening> {
         let port = context.remote.port();
-        self.0
+        self.openings
             .iter()
             .filter(move |old| old.remote_port == port && old.length == length)
     }
 
+    /// Those of this client, and where they are.
+    fn mine(
+        &self,
+        context: &Context,
+        length: usize,
+    ) -> impl DoubleEndedIterator<Item = (usize, &Opening)> {
+        let (client, port) = (context.client, context.remote.port());
+        let key = key(context);
+        let known = self.keys.iter().zip(&self.openings).enumerate();
+        known
+            .filter(move |(_, (other, _))| **other == key)
+            .map(|(at, (_, old))| (at, old))
+            .filter(move |(_, old)| {
+                old.client == client && old.remote_port == port && old.length == length
+            })
+    }
+
+    /// Forgets the newest of too many of this client. The first stays, to compare over long times.
+    fn make_room(&mut self, context: &Context, length: usize) {
+        let last = self.mine(context, length).nth(MOST_ALIKE - 1);
+        if let Some(last) = last.map(|(last, _)| last) {
+            self.keys.remove(last);
+            self.openings.remove(last);
+        }
+    }
+
     fn remember(&mut self, context: &Context, head: [u8; DEPTH], length: usize) {
-        let mine = |old: &Opening| {
-            old.client == context.client
-                && old.remote_port == context.remote.port()
-                && old.length == length
-        };
-        if self.0.iter().filter(|old| mine(old)).count() >= MOST_ALIKE {
-            // The first stays, to compare over long times; the newest makes room.
-            if let Some(last) = self.0.iter().rposition(mine) {
-                self.0.remove(last);
-            }
+        while self.openings.len() >= MOST {
+            self.keys.pop_front();
+            self.openings.pop_front();
         }
-        while self.0.len() >= MOST {
-            self.0.pop_front();
-        }
-        self.0.push_back(Opening {
+        self.keys.push_back(key(context));
+        self.openings.push_back(Opening {
             client: context.client,
             sport: context.sport,
             remote_port: context.remote.port(),
@@ -173,6 +167,45 @@ impl Shelf {
             head,
         });
     }
+}
+
+/// Differs for most clients.
+fn key(context: &Context) -> u64 {
+    let client = match context.client {
+        IpAddr::V4(client) => u128::from(client.to_bits()),
+        IpAddr::V6(client) => client.to_bits(),
+    };
+    (client >> 64) as u64 ^ client as u64 ^ u64::from(context.remote.port()) << 48
+}
+
+/// The maximal runs that equal those of an earlier opening, clocks left out.
+fn recurring<'a>(
+    head: &'a [u8; DEPTH],
+    old: &'a Opening,
+    clocks: &'a [bool],
+) -> impl Iterator<Item = Range<usize>> + 'a {
+    let is_same = move |at: usize| {
+        at < old.length && head.get(at) == old.head.get(at) && clocks.get(at) == Some(&false)
+    };
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < old.length {
+            let start = at;
+            at += 1;
+            if !is_same(start) {
+                continue;
+            }
+            while is_same(at) {
+                at += 1;
+            }
+            let value = head.get(start..at).unwrap_or_default();
+            let is_varied = value.iter().any(|byte| Some(byte) != value.first());
+            if value.len() >= SHORTEST && is_varied {
+                return Some(start..at);
+            }
+        }
+        None
+    })
 }
 
 #[cfg(test)]
@@ -200,9 +233,7 @@ mod tests {
     }
 
     fn compare(openings: &mut Openings, context: &Context, payload: &[u8]) -> Option<Range<usize>> {
-        openings.compare(context, payload, &[false; DEPTH], |value| {
-            super::super::reads_as_identifier(value)
-        })
+        openings.compare(context, payload, super::super::reads_as_identifier)
     }
 
     #[test]
@@ -259,7 +290,7 @@ mod tests {
                 ..context(1, 1, 0)
             };
             compare(&mut openings, &client, &ping(1, index));
-            assert!(openings.0.iter().all(|shelf| shelf.0.len() <= MOST));
+            assert!(openings.0.iter().all(|shelf| shelf.openings.len() <= MOST));
         }
     }
 }

@@ -1,3 +1,4 @@
+use super::shared::MOST_STEPS;
 use super::*;
 use crate::time::Time;
 use proptest::collection::vec;
@@ -228,5 +229,146 @@ fn words_and_versions_do_not_read_as_identifiers() {
     }
     for identifier in [&b"uid=5123456"[..], b"\0M5xk2Rj9\0", b"a1b2c3d4e5"] {
         assert!(reads_as_identifier(identifier), "{identifier:?}");
+    }
+}
+
+/// 40 bytes that no other number gives, and that hold no time of day.
+fn noise(number: u64) -> [u8; 40] {
+    let mut bytes = [0; 40];
+    for (at, word) in bytes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let hash = (number * 5 + at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        *word = (hash ^ hash >> 29)
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            .to_le_bytes();
+    }
+    bytes.map(|byte| byte % 0x5f)
+}
+
+#[test]
+fn numbers_of_places_and_datagrams_may_wrap() {
+    let mut memory = Memory::default();
+    for round in 0..20_000_u64 {
+        let mut told = Vec::new();
+        for server in 1..=3 {
+            let mut payload = noise(round * 3 + u64::from(server));
+            payload[11..23].copy_from_slice(&noise(u64::MAX / 8 + round)[..12]);
+            told.push(judge(&mut memory, &context(server, round * 100, 0), &payload).len());
+        }
+        assert_eq!(told, [0, 0, 1], "{round}");
+    }
+}
+
+#[test]
+fn a_value_is_found_behind_later_ones_that_hold_a_part_of_it() {
+    let mut memory = Memory::default();
+    let value = *b"\x91commonV1";
+    for server in 1..=2 {
+        judge(&mut memory, &context(server, 0, 0), &value);
+    }
+    for other in 0..40_u8 {
+        judge(
+            &mut memory,
+            &context(3 + other % 2, 1, 0),
+            &[b"\x91common\xf0", &[other][..]].concat(),
+        );
+    }
+    assert_eq!(judge(&mut memory, &context(9, 2, 0), &value)[0].span, 0..9);
+}
+
+/// The steps of a third server's datagram after `count` to two others, and whether it was told.
+fn steps(count: u64, payload: impl Fn(u64) -> Vec<u8>) -> (usize, bool) {
+    let mut memory = Memory::default();
+    for number in 0..count {
+        judge(
+            &mut memory,
+            &context((number % 2) as u8, number, 0),
+            &payload(number),
+        );
+    }
+    let found = judge(&mut memory, &context(9, count, 0), &payload(count));
+    (memory.shared.steps(), !found.is_empty())
+}
+
+#[test]
+fn the_work_for_one_datagram_is_bounded() {
+    let token = |number: u64| [&number.to_be_bytes(), &noise(u64::MAX / 8)[..]].concat();
+    let (few, told) = steps(4, token);
+    assert!(told && few <= 80, "{few}");
+    let (few, told) = steps(4, |number| noise(number).to_vec());
+    assert!(!told && few <= 4, "{few}");
+    // All bytes are equal, or those of a short word.
+    assert_eq!(steps(1000, |_| vec![7; DEPTH]), (0, false));
+    let most = MOST_STEPS + DEPTH / SHINGLE;
+    for period in 5..=32_u8 {
+        let word: Vec<u8> = (0..period).map(|at| at * 7).collect();
+        let (count, told) = steps(1000, |_| word.repeat(DEPTH / word.len()));
+        assert!(told && count <= most, "{period}: {count}");
+    }
+    // Five bytes that all share, everywhere, with others between them.
+    let common = |number: u64| {
+        let parts =
+            (0..28).map(|at| [b"\x80\x91ABCDE".as_slice(), &noise(number * 28 + at)[..2]].concat());
+        parts.collect::<Vec<_>>().concat()
+    };
+    for sent in [10, 100, 1000] {
+        let (count, _) = steps(sent, common);
+        assert!(count <= most, "{sent}: {count}");
+    }
+    assert!(steps(1000, common).0 >= MOST_STEPS, "what the bound is for");
+}
+
+#[test]
+fn memory_is_bounded_in_bytes_however_much_is_sent() {
+    let bounds = Bounds {
+        clients: 20,
+        bytes_per_client: 60_000,
+        bytes: 400_000,
+    };
+    let mut memory = Memory::new(bounds);
+    for number in 0..40_000_u64 {
+        let mut payload = [noise(number), noise(number / 9)].concat();
+        payload.extend(vec![0; (number % 200) as usize]);
+        let context = Context {
+            client: IpAddr::from([10, 0, 0, (number / 1000 % 10 + number % 3 * 10) as u8]),
+            ..context((number % 7) as u8, number / 10, 0)
+        };
+        judge(&mut memory, &context, &payload);
+        assert!(memory.bytes() <= bounds.bytes && memory.clients() <= bounds.clients);
+        let real: usize = memory.windows.values().map(Window::memory).sum();
+        assert_eq!(memory.bytes(), real);
+        let convicted: usize = memory.windows.values().map(Window::convicted).sum();
+        assert_eq!(memory.convicted, convicted);
+    }
+    assert!(memory.bytes() > bounds.bytes / 2 && memory.has_convicted());
+}
+
+#[test]
+fn bounds_too_small_for_a_datagram_remember_nothing() {
+    let bounds = Bounds {
+        bytes: 1000,
+        ..Bounds::default()
+    };
+    let mut memory = Memory::new(bounds);
+    for server in 1..=4 {
+        assert_eq!(judge(&mut memory, &context(server, 0, 0), &ping(1, 0)), []);
+    }
+    assert_eq!((memory.clients(), memory.bytes()), (0, 0));
+}
+
+#[test]
+fn two_blocked_jurisdictions_count_among_any_number_of_others() {
+    let value = [0x9d, 0x41, 0xe2, 0x07, 0x5c, 0xb8, 0x13, 0xfa];
+    let mut memory = Memory::default();
+    for (server, is_told) in [(1, false), (2, false), (3, true), (4, true), (5, true)] {
+        let context = Context {
+            blocked: server == 1 || server == 5,
+            ..context(server, server.into(), 0)
+        };
+        let found = judge(&mut memory, &context, &value);
+        assert_eq!(!found.is_empty(), is_told, "{server}");
+        let is_probable = found
+            .iter()
+            .any(|found| found.certainty >= Certainty::Probable);
+        assert_eq!(is_probable, server == 5, "{server}");
     }
 }

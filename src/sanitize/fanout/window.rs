@@ -1,16 +1,15 @@
-//! What one client sent within the last seconds, and where to. Bounded; the oldest is forgotten first.
+//! What one client sent within the last seconds, and what of it is acted on. Bounded; the oldest is forgotten first.
 
-use super::values::{Recent, START, Seen, Values};
-use crate::sanitize::Context;
+use super::heads::{Heads, Sending};
+use super::shared::{Part, Shared};
 use crate::time::Time;
-use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::HashMap;
 use std::time::Duration;
 
-/// Sendings to different servers count together within this time.
-const SPAN: Duration = Duration::from_secs(5);
 /// A convicted value is remembered this long after it was last seen.
 const SENTENCE: Duration = Duration::from_secs(600);
+/// Bytes of memory for a convicted value: 17, of which a table that has just grown has more than twice too many.
+const CONVICTED: usize = 40;
 
 /// What is known of a value that is being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,39 +24,26 @@ pub(super) enum Sight {
     Convicted,
 }
 
-/// The values of one client.
+/// The memory of one client.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// The last datagrams; the number of the next.
-    sendings: VecDeque<Sending>,
-    next: u32,
-    /// Values of all of them.
-    held: usize,
-    values: Values,
+    heads: Heads,
     /// Values to act on, and when each was last seen.
     convicted: HashMap<u64, Time, foldhash::fast::RandomState>,
     /// When those were last looked through.
     reviewed: Time,
+    /// Bytes of memory.
     most: usize,
     last: Time,
 }
 
-/// One datagram.
-#[derive(Clone, Copy, Debug)]
-struct Sending {
-    server: IpAddr,
-    at: Time,
-    blocked: bool,
-    values: usize,
-}
-
 impl Window {
+    /// The least that `most` may be.
+    pub(super) const LEAST: usize = Heads::LEAST * 2;
+
     pub(super) fn new(most: usize, now: Time) -> Self {
         Self {
-            sendings: VecDeque::new(),
-            next: START,
-            held: 0,
-            values: Values::default(),
+            heads: Heads::new(),
             convicted: HashMap::default(),
             reviewed: now,
             most,
@@ -65,8 +51,9 @@ impl Window {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.held
+    /// Bytes of memory that are taken.
+    pub(super) fn memory(&self) -> usize {
+        self.heads.memory() + self.convicted.capacity() * CONVICTED / 2
     }
 
     /// Values to act on.
@@ -78,108 +65,41 @@ impl Window {
         self.last
     }
 
-    /// A datagram begins; its values, so many at most, are then told to [`sight`](Self::sight).
-    pub(super) fn begin(&mut self, context: &Context, most: usize) {
-        let now = context.now;
+    /// A datagram begins, so many bytes of which may have to be remembered.
+    pub(super) fn begin(&mut self, now: Time, length: usize) {
         self.last = now;
-        let is_old = |sending: &Sending| now.since(sending.at) > SPAN;
-        while self.sendings.front().is_some_and(is_old) {
-            self.forget();
-        }
+        self.heads.begin(now, length, self.most / 2);
         if now.since(self.reviewed) > SENTENCE {
             self.review(now);
         }
-        self.values.fit(self.held + most, self.recent());
-        self.next = self.next.wrapping_add(1);
-        self.sendings.push_back(Sending {
-            server: context.remote.ip().to_canonical(),
-            at: now,
-            blocked: context.blocked,
-            values: 0,
-        });
     }
 
-    /// Remembers that the last datagram holds a value, and says what is known of it.
-    pub(super) fn sight(&mut self, value: u64) -> Sight {
-        while self.held >= self.most && self.sendings.len() > 1 {
-            self.forget();
-        }
-        let Some(new) = self.sendings.back().copied() else {
-            return Sight::Unshared;
-        };
-        let shared = if self.held < self.most {
-            self.share(value, &new)
-        } else {
-            Sight::Unshared
-        };
-        if self.recall(value, new.at) == Sight::Convicted {
-            Sight::Convicted
-        } else {
-            shared
-        }
+    /// Compares a part of it, and remembers that.
+    pub(super) fn compare(&mut self, new: &Sending, part: Part<'_>, shared: &mut Shared) {
+        shared.compare(&self.heads, new, part);
+        self.heads.remember(*new, part.bytes);
     }
 
-    /// Fetches what is known of values that are told next.
-    pub(super) fn fetch(&self, values: impl Iterator<Item = u64>) {
-        self.values.fetch(values);
-    }
-
-    fn share(&mut self, value: u64, new: &Sending) -> Sight {
-        let (recent, sendings) = (self.recent(), &self.sendings);
-        let number = self.next.wrapping_sub(1);
-        let Some(seen) = self.values.entry(value, number, recent) else {
-            return Sight::Unshared;
-        };
-        let Seen { latest, other } = *seen;
-        let (mut servers, mut blocked) = (1, u8::from(new.blocked));
-        let mut latest_other = None;
-        let earlier = [Some(latest), (other != latest).then_some(other)];
-        for number in earlier.into_iter().flatten() {
-            let back = recent.count.checked_sub(recent.age(number));
-            let old = back.and_then(|place| sendings.get(place as usize));
-            if let Some(old) = old
-                && old.server != new.server
-            {
-                servers += 1;
-                blocked += u8::from(old.blocked);
-                latest_other = latest_other.or(Some(number));
-            }
-        }
-        *seen = Seen {
-            latest: number,
-            other: latest_other.unwrap_or(number),
-        };
-        self.held += 1;
-        if let Some(sending) = self.sendings.back_mut() {
-            sending.values += 1;
-        }
-        if blocked >= 2 {
-            Sight::Blocked
-        } else if servers >= 3 {
-            Sight::Shared
-        } else {
-            Sight::Unshared
-        }
-    }
-
-    /// Whether a value is convicted; remembers nothing new.
-    pub(super) fn recall(&mut self, value: u64, now: Time) -> Sight {
+    /// Whether a value is convicted; it stays so while it is seen.
+    pub(super) fn recall(&mut self, value: u64, now: Time) -> bool {
         if self.convicted.is_empty() {
-            return Sight::Unshared;
+            return false;
         }
         match self.convicted.get_mut(&value) {
             Some(seen) if now.since(*seen) <= SENTENCE => {
                 *seen = now;
-                Sight::Convicted
+                true
             }
-            _ => Sight::Unshared,
+            _ => false,
         }
     }
 
     /// Remembers a value as one to act on.
     pub(super) fn convict(&mut self, value: u64, now: Time) {
         // They may take half of the room.
-        if self.convicted.len() >= (self.most / 2).max(1) && !self.convicted.contains_key(&value) {
+        if self.convicted.len() >= (self.most / 2 / CONVICTED).max(1)
+            && !self.convicted.contains_key(&value)
+        {
             self.review(now);
             self.forget_half();
         }
@@ -200,20 +120,6 @@ impl Window {
         if middle < times.len() {
             let (_, median, _) = times.select_nth_unstable(middle);
             self.convicted.retain(|_, seen| *seen > *median);
-        }
-    }
-
-    fn recent(&self) -> Recent {
-        Recent {
-            next: self.next,
-            count: self.sendings.len() as u32,
-        }
-    }
-
-    /// Forgets the oldest datagram.
-    fn forget(&mut self) {
-        if let Some(sending) = self.sendings.pop_front() {
-            self.held -= sending.values;
         }
     }
 }
