@@ -28,10 +28,6 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
     let accept = |rule: Rule| rule.accept();
     batch.rule(
         "from_lan",
-        &accept(Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK)),
-    )?;
-    batch.rule(
-        "from_lan",
         &accept(Rule::new("to be judged").goes_out(&divert.tun)),
     )?;
     for lan in &divert.lans {
@@ -43,10 +39,6 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
     )?;
 
     batch.chain("untrack", None)?;
-    batch.rule(
-        "untrack",
-        &accept(Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK)),
-    )?;
     for (kind, comment) in NOT_ELSEWHERE {
         batch.rule("untrack", &accept(Rule::new(comment).destination_is(kind)))?;
     }
@@ -65,6 +57,9 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
         ("divert", Hook::Prerouting, RAW, "untrack"),
     ] {
         batch.chain(chain, Some(Base { hook, priority }))?;
+        // First, since most packets of decided flows come here.
+        let judged = Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK);
+        batch.rule(chain, &accept(judged))?;
         for lan in &divert.lans {
             batch.rule(chain, &Rule::new("from inside").came_in(lan).jump(next)?)?;
         }
