@@ -64,6 +64,7 @@ const LINES: u8 = 1;
 const CHUNKS: u8 = 2;
 const OTHER: u8 = 3;
 const FRAMES: u8 = 4;
+// Above it stands what the frames carry.
 
 /// A head longer than this is read line by line; a body up to this length is read whole.
 pub(super) const LONG_HEAD: usize = 3000;
@@ -91,7 +92,12 @@ pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step
         HEAD => head(phase, unread, notes),
         LINES => lines(phase, unread, notes),
         CHUNKS => chunk(phase, unread, notes),
-        FRAMES => websocket::step(&mut 0, unread, notes),
+        FRAMES.. => {
+            let mut inner = *phase - FRAMES;
+            let step = websocket::step(&mut inner, unread, notes);
+            *phase = FRAMES.saturating_add(inner);
+            step
+        }
         _ => Step::Switch,
     }
 }

@@ -1,12 +1,14 @@
-//! LDAP (RFC 4511) over streams, and over datagrams as Active Directory uses it: simple binds, names asked for.
+//! LDAP (RFC 4511) over streams, and over datagrams as Active Directory uses it: binds,
+//! names asked for, what is said of persons, passwords that are set.
 
 use super::ber::{self, INTEGER, OCTETS, SEQUENCE};
 use super::bytes::Bytes;
 use super::shape::{Set, Shape};
 use super::stream::{Opening, Step};
-use super::{Notes, Reading, ntlm};
+use super::{Notes, Reading, ntlm, text};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::Leak;
+use std::ops::Range;
 
 const NAME: Leak = Leak::new("ldap.name", Class::PersonId, "distinguished name");
 const PASSWORD: Leak = Leak::new("ldap.password", Class::Credential, "password");
@@ -19,6 +21,41 @@ pub(super) const SHAPE: Shape = Shape::first(Set::of(&[SEQUENCE]));
 
 const BIND: u8 = 0x60;
 const SEARCH: u8 = 0x63;
+const ENTRY: u8 = 0x64;
+const MODIFY: u8 = 0x66;
+const ADD: u8 = 0x68;
+const EXTENDED: u8 = 0x77;
+const SET: u8 = 0x31;
+const ENUMERATED: u8 = 0x0a;
+/// The change of a password (RFC 3062, section 2).
+const NEW_PASSWORD: &[u8] = b"1.3.6.1.4.1.4203.1.11.1";
+/// Mechanisms whose tokens hold the password, or what it can be guessed by.
+const MECHANISMS: [&[u8]; 6] = [
+    b"PLAIN",
+    b"LOGIN",
+    b"CRAM-MD5",
+    b"DIGEST-MD5",
+    b"SCRAM-SHA-1",
+    b"SCRAM-SHA-256",
+];
+/// Attributes that hold a person.
+const OF_PERSONS: [&[u8]; 13] = [
+    b"user",
+    b"uid",
+    b"cn",
+    b"sn",
+    b"givenname",
+    b"displayname",
+    b"mail",
+    b"mobile",
+    b"telephonenumber",
+    b"homephone",
+    b"homepostaladdress",
+    b"samaccountname",
+    b"userprincipalname",
+];
+/// Attributes that hold a host.
+const OF_HOSTS: [&[u8]; 2] = [b"host", b"dnshostname"];
 /// Most nesting of a filter.
 const DEEPEST: u8 = 8;
 
@@ -77,6 +114,8 @@ fn message(whole: &[u8], notes: &mut Notes<'_>) -> Option<()> {
     match operation {
         BIND => bind(body, notes),
         SEARCH => search(body, notes),
+        ENTRY | ADD | MODIFY => entry(operation == MODIFY, body, notes),
+        EXTENDED => extended(body, notes),
         0x42 | 0x4a | 0x61..=0x79 => Some(()),
         _ => None,
     }
@@ -91,7 +130,11 @@ fn bind(mut body: Bytes<'_>, notes: &mut Notes<'_>) -> Option<()> {
         0xa3 => {
             let mechanism = ber::expect(&mut value, OCTETS)?;
             if let Some(mut token) = ber::expect(&mut value, OCTETS) {
-                if mechanism.rest() == b"PLAIN" {
+                if MECHANISMS.contains(&mechanism.rest()) {
+                    let (start, text) = (token.position(), token.rest());
+                    if let Some(user) = text::between(text, 0, b"username=\"", b"\"") {
+                        notes.certain(&NAME, user.start + start..user.end + start);
+                    }
                     notes.certain(&PASSWORD, token.remainder());
                 } else {
                     ntlm::search(token.remainder(), notes);
@@ -126,25 +169,58 @@ fn filter(kind: u8, mut content: Bytes<'_>, depth: u8, notes: &mut Notes<'_>) ->
         0xa3 => {
             let attribute = ber::expect(&mut content, OCTETS)?;
             let mut value = ber::expect(&mut content, OCTETS)?;
-            let is = |names: &[&[u8]]| {
-                names
-                    .iter()
-                    .any(|name| attribute.rest().eq_ignore_ascii_case(name))
-            };
-            if is(&[
-                b"user",
-                b"uid",
-                b"cn",
-                b"mail",
-                b"samaccountname",
-                b"userprincipalname",
-            ]) {
-                notes.certain(&PERSON, value.remainder());
-            } else if is(&[b"host", b"dnshostname"]) {
-                notes.certain(&HOST, value.remainder());
-            }
+            attributed(attribute.rest(), value.remainder(), notes);
         }
         _ => {}
+    }
+    Some(())
+}
+
+/// Tells a value by its attribute; options after a `;` change nothing.
+fn attributed(attribute: &[u8], value: Range<usize>, notes: &mut Notes<'_>) {
+    let name = attribute.split(|byte| *byte == b';').next();
+    let name = name.unwrap_or_default();
+    let is = |names: &[&[u8]]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
+    if is(&OF_PERSONS) {
+        notes.certain(&PERSON, value);
+    } else if is(&OF_HOSTS) {
+        notes.certain(&HOST, value);
+    } else if is(&[b"userpassword", b"unicodepwd"]) {
+        notes.certain(&PASSWORD, value);
+    }
+}
+
+/// A name and its attributes, each a name and a set of values; of a change, each behind what is done with it.
+fn entry(change: bool, mut body: Bytes<'_>, notes: &mut Notes<'_>) -> Option<()> {
+    ber::expect(&mut body, OCTETS)?;
+    let mut attributes = ber::expect(&mut body, SEQUENCE)?;
+    while !attributes.is_empty() {
+        let mut attribute = ber::expect(&mut attributes, SEQUENCE)?;
+        if change {
+            ber::expect(&mut attribute, ENUMERATED)?;
+            attribute = ber::expect(&mut attribute, SEQUENCE)?;
+        }
+        let name = ber::expect(&mut attribute, OCTETS)?;
+        let mut values = ber::expect(&mut attribute, SET)?;
+        while !values.is_empty() {
+            let mut value = ber::expect(&mut values, OCTETS)?;
+            attributed(name.rest(), value.remainder(), notes);
+        }
+    }
+    Some(())
+}
+
+/// Of the change of a password: whose, the old and the new one.
+fn extended(mut body: Bytes<'_>, notes: &mut Notes<'_>) -> Option<()> {
+    let (_, name) = ber::element(&mut body)?;
+    if name.rest() != NEW_PASSWORD || body.is_empty() {
+        return Some(());
+    }
+    let (_, mut value) = ber::element(&mut body)?;
+    let mut fields = ber::expect(&mut value, SEQUENCE)?;
+    while let Some((tag, mut field)) = ber::element(&mut fields) {
+        let leak = if tag == 0x80 { &NAME } else { &PASSWORD };
+        notes.certain(leak, field.remainder());
     }
     Some(())
 }
@@ -175,5 +251,49 @@ mod tests {
         query[1] = query.len() as u8 - 2;
         query[6] = query.len() as u8 - 7;
         assert_eq!(found(read, &query).unwrap()[0].leak, "ldap.host");
+    }
+
+    /// An element of a tag and its parts.
+    fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        [&[tag, content.len() as u8], &content[..]].concat()
+    }
+
+    fn octets(text: &str) -> Vec<u8> {
+        element(OCTETS, &[text.as_bytes()])
+    }
+
+    #[test]
+    fn entries_and_new_passwords_are_told() {
+        let message = |body: Vec<u8>| element(SEQUENCE, &[b"\x02\x01\x02", &body]);
+        let mail = element(SET, &[&octets("anne@a.example")]);
+        let mail = element(SEQUENCE, &[&octets("mail"), &mail]);
+        let entry = element(ENTRY, &[&octets("uid=1"), &element(SEQUENCE, &[&mail])]);
+        assert_eq!(
+            told(&message(entry)).0,
+            [("ldap.person", "anne@a.example".to_owned())]
+        );
+        let set = element(SET, &[&octets("s3cret")]);
+        let set = element(SEQUENCE, &[&octets("userPassword"), &set]);
+        let set = element(SEQUENCE, &[b"\x0a\x01\x02", &set]);
+        let change = element(MODIFY, &[&octets("uid=1"), &element(SEQUENCE, &[&set])]);
+        let expected = [("ldap.password", "s3cret".to_owned())];
+        assert_eq!(told(&message(change)).0, expected);
+        let fields = element(SEQUENCE, &[&element(0x82, &[b"s3cret"])]);
+        let parts = [
+            &element(0x80, &[NEW_PASSWORD])[..],
+            &element(0x81, &[&fields]),
+        ];
+        assert_eq!(told(&message(element(EXTENDED, &parts))).0, expected);
+    }
+
+    #[test]
+    fn a_digest_tells_whose_it_is() {
+        let token = octets("username=\"anne\",response=1");
+        let method = element(0xa3, &[&octets("DIGEST-MD5"), &token]);
+        let bind = element(BIND, &[b"\x02\x01\x03\x04\0", &method]);
+        let (told, _) = told(&element(SEQUENCE, &[b"\x02\x01\x02", &bind]));
+        assert_eq!(told[0], ("ldap.name", "anne".to_owned()));
+        assert_eq!(told[1].0, "ldap.password");
     }
 }

@@ -1,5 +1,6 @@
 //! MySQL and MariaDB clients: the handshake response (protocol 4.1) with the user, and what the client says of its
-//! machine. Passwords are hashed, unless the client is told to send them in the clear.
+//! machine; queries. Passwords are hashed with a challenge, and so can be tried against guessed ones, unless the client is
+//! told to send them in the clear.
 
 use super::Notes;
 use super::bytes::Bytes;
@@ -13,11 +14,20 @@ const PASSWORD: Leak = Leak::new("mysql.password", Class::Credential, "password"
 const HOST: Leak = Leak::new("mysql.host", Class::HostName, "host name of the client");
 const SOFTWARE: Leak = Leak::new("mysql.software", Class::Software, "software");
 
-pub(super) const LEAKS: &[Leak] = &[USER, DATABASE, PASSWORD, HOST, SOFTWARE];
+const DIGEST: Leak = Leak::new("mysql.digest", Class::Credential, "answer to the challenge");
+const QUERY: Leak = Leak::new("mysql.query", Class::Content, "query");
+
+pub(super) const LEAKS: &[Leak] = &[USER, DATABASE, PASSWORD, HOST, SOFTWARE, DIGEST, QUERY];
 
 /// Length, sequence number, capabilities, largest packet, character set, 23 reserved bytes (MariaDB uses the last four).
 const FIXED: usize = 36;
 const RESERVED: std::ops::Range<usize> = 13..32;
+/// The phase after the response, and commands of text.
+const COMMANDS: u8 = 1;
+const QUERY_COMMAND: u8 = 3;
+const PREPARE_COMMAND: u8 = 0x16;
+/// A packet longer than this is not waited for.
+const LONG: usize = 2000;
 /// Capabilities.
 const WITH_DATABASE: u32 = 1 << 3;
 const PROTOCOL_41: u32 = 1 << 9;
@@ -40,14 +50,26 @@ pub(super) fn open(stream: &[u8]) -> Opening {
     }
 }
 
-pub(super) fn step(_: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
+/// Reads one packet. The phase is 1 after the response.
+pub(super) fn step(phase: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
     let mut bytes = Bytes::new(unread);
     let Some([a, b, c, sequence]) = bytes.array() else {
         return Step::Wait;
     };
     let length = u32::from_le_bytes([a, b, c, 0]) as usize;
+    if *phase == COMMANDS {
+        // A command, or more of the log-in.
+        if unread.len() < (length + 4).min(LONG) {
+            return Step::Wait;
+        }
+        if sequence == 0
+            && let Some(QUERY_COMMAND | PREPARE_COMMAND) = bytes.u8()
+        {
+            notes.certain(&QUERY, 5..(length + 4).min(unread.len()));
+        }
+        return Step::Took(length + 4);
+    }
     if sequence != 1 {
-        // Commands; they may hold anything.
         return Step::Lost;
     }
     let Some(mut packet) = bytes.sub(length) else {
@@ -66,6 +88,7 @@ pub(super) fn step(_: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
         };
     }
     response(&mut packet, capabilities, notes);
+    *phase = COMMANDS;
     Step::Took(length + 4)
 }
 
@@ -79,9 +102,11 @@ fn response(packet: &mut Bytes<'_>, capabilities: u32, notes: &mut Notes<'_>) ->
     }
     if capabilities & PLUGIN != 0 {
         let plugin = packet.until(0)?;
-        if packet.slice(&plugin) == b"mysql_clear_password" {
-            notes.certain(&PASSWORD, secret);
-        }
+        let leak: &Leak = match packet.slice(&plugin) {
+            b"mysql_clear_password" => &PASSWORD,
+            _ => &DIGEST,
+        };
+        notes.certain(leak, secret);
     }
     if capabilities & ATTRIBUTES != 0 {
         let length = lenenc(packet)?;
@@ -140,9 +165,19 @@ mod tests {
             [
                 ("mysql.user", "anne"),
                 ("mysql.database", "shop"),
+                ("mysql.digest", "hash"),
                 ("mysql.host", "annes-pc")
             ]
         );
+    }
+
+    #[test]
+    fn queries_are_told_after_more_of_the_log_in() {
+        let rest = b"anne\0\x04hash";
+        let mut stream = handshake(1 << 9 | 1 << 15, rest);
+        stream.extend(b"\x03\0\0\x03abc\x09\0\0\0\x03select 1\x01\0\0\0\x0e");
+        let (told, _) = told(&stream);
+        assert_eq!(told[1..], [("mysql.query", "select 1".to_owned())]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! PostgreSQL start-up (frontend/backend protocol 3.0): user, database, and the password in whatever form.
+//! PostgreSQL start-up (frontend/backend protocol 3.0): user, database, and the password in whatever form; queries.
 
 use super::Notes;
 use super::bytes::Bytes;
@@ -10,7 +10,12 @@ const USER: Leak = Leak::new("postgres.user", Class::PersonId, "user");
 const DATABASE: Leak = Leak::new("postgres.database", Class::ServiceMeta, "database");
 const PASSWORD: Leak = Leak::new("postgres.password", Class::Credential, "password message");
 
-pub(super) const LEAKS: &[Leak] = &[USER, DATABASE, PASSWORD];
+const QUERY: Leak = Leak::new("postgres.query", Class::Content, "query");
+
+pub(super) const LEAKS: &[Leak] = &[USER, DATABASE, PASSWORD, QUERY];
+
+/// A message longer than this is not waited for.
+const LONG: usize = 2000;
 
 const VERSION_3: u32 = 0x0003_0000;
 const SSL_REQUEST: u32 = 80_877_103;
@@ -33,9 +38,36 @@ pub(super) fn step(_: &mut u8, unread: &[u8], notes: &mut Notes<'_>) -> Step {
         [0x16, 3, ..] => Step::Switch,
         [0, ..] => startup(unread, notes),
         [b'p', ..] => password(unread, notes),
-        // Queries; they may hold anything.
+        // A query, alone or in parts; with other letters come flow control and copied data.
+        [b'Q' | b'P' | b'B' | b'd', ..] => query(unread, notes),
+        [b'C' | b'D' | b'E' | b'F' | b'H' | b'S' | b'c' | b'f', ..] => skip(unread),
         [_, ..] => Step::Lost,
         [] => Step::Wait,
+    }
+}
+
+/// Type, length, and what is asked for or written.
+fn query(unread: &[u8], notes: &mut Notes<'_>) -> Step {
+    let step = skip(unread);
+    if let Step::Took(end) = step {
+        if unread.len() < end.min(LONG) {
+            return Step::Wait;
+        }
+        let text = unread.get(5..end.min(unread.len())).unwrap_or_default();
+        let zeros = text.iter().rev().take_while(|byte| **byte == 0).count();
+        notes.certain(&QUERY, 5..5 + text.len() - zeros);
+    }
+    step
+}
+
+/// Over a message of a type and a length.
+fn skip(unread: &[u8]) -> Step {
+    let mut bytes = Bytes::new(unread);
+    bytes.skip(1);
+    match bytes.u32().map(|length| length as usize) {
+        None => Step::Wait,
+        Some(length) if length < 4 => Step::Lost,
+        Some(length) => Step::Took(length.saturating_add(1)),
     }
 }
 
@@ -98,6 +130,20 @@ mod tests {
         assert_eq!(
             leaks,
             ["postgres.user", "postgres.database", "postgres.password"]
+        );
+    }
+
+    #[test]
+    fn queries_are_told_alone_and_in_parts() {
+        let start = b"\0\0\0\x08\x04\xd2\x16\x2f";
+        let queries = b"Q\0\0\0\x0dselect 1\0P\0\0\0\x0d\0select 2\0\0S\0\0\0\x04X\0\0\0\x04";
+        let mut stream = [&start[..], queries].concat();
+        stream[8 + 14 + 4] = 4 + 10 + 1;
+        let (told, _) = told(&stream);
+        let expected = ["select 1", "\0select 2"];
+        assert_eq!(
+            told,
+            expected.map(|text| ("postgres.query", text.to_owned()))
         );
     }
 }

@@ -1,4 +1,5 @@
-//! Redis (RESP): `AUTH` and `HELLO … AUTH`, inline or as an array of strings.
+//! Redis (RESP): `AUTH` and `HELLO … AUTH`, inline or as an array of strings; passwords that are set, a
+//! client's name, values that are written.
 
 use super::Notes;
 use super::bytes::Bytes;
@@ -10,7 +11,11 @@ use std::ops::Range;
 
 const PASSWORD: Leak = Leak::new("redis.password", Class::Credential, "user or password");
 
-pub(super) const LEAKS: &[Leak] = &[PASSWORD];
+const CLIENT: Leak = Leak::new("redis.client", Class::HostName, "name of the client");
+const KEY: Leak = Leak::new("redis.key", Class::ContentId, "key");
+const VALUE: Leak = Leak::new("redis.value", Class::Content, "value or message");
+
+pub(super) const LEAKS: &[Leak] = &[PASSWORD, CLIENT, KEY, VALUE];
 
 /// Most words of a command that are read.
 const MOST: usize = 8;
@@ -143,10 +148,45 @@ fn command(bytes: &[u8], words: &[Range<usize>], notes: &mut Notes<'_>) {
     match auth {
         Some(0) => {}
         Some(_) if hello => {}
-        _ => return,
+        _ => return other(bytes, words, notes),
     }
     for word in words.iter().skip(auth.unwrap_or(0) + 1).take(2) {
         notes.certain(&PASSWORD, word.clone());
+    }
+}
+
+/// Commands that set a password or a name, or that write.
+fn other(bytes: &[u8], words: &[Range<usize>], notes: &mut Notes<'_>) {
+    const WRITES: [&[u8]; 13] = [
+        b"SET", b"SETNX", b"GETSET", b"APPEND", b"PUBLISH", b"LPUSH", b"RPUSH", b"SADD", b"HSET",
+        b"MSET", b"XADD", b"SETEX", b"PSETEX",
+    ];
+    let [verb, first, rest @ ..] = words else {
+        return;
+    };
+    let is = |span: &Range<usize>, word: &[u8]| {
+        let bytes = bytes.get(span.clone());
+        bytes.is_some_and(|bytes| bytes.eq_ignore_ascii_case(word))
+    };
+    if is(verb, b"CLIENT") && is(first, b"SETNAME") {
+        rest.iter()
+            .for_each(|name| notes.certain(&CLIENT, name.clone()));
+    } else if is(verb, b"CONFIG") && is(first, b"SET") {
+        if let [name, value, ..] = rest
+            && (is(name, b"requirepass") || is(name, b"masterauth"))
+        {
+            notes.certain(&PASSWORD, value.clone());
+        }
+    } else if is(verb, b"ACL") && is(first, b"SETUSER") {
+        for rule in rest {
+            if matches!(bytes.get(rule.start), Some(b'>' | b'#')) {
+                notes.certain(&PASSWORD, rule.start + 1..rule.end);
+            }
+        }
+    } else if WRITES.iter().any(|known| is(verb, known)) {
+        notes.certain(&KEY, first.clone());
+        rest.iter()
+            .for_each(|value| notes.certain(&VALUE, value.clone()));
     }
 }
 
@@ -168,6 +208,39 @@ mod tests {
         assert_eq!(
             told(b"*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$4\r\nanne\r\n$6\r\nsecret\r\n").0,
             expected
+        );
+    }
+
+    #[test]
+    fn passwords_names_and_values_that_are_set_are_told() {
+        let command = |words: &[&str]| {
+            let words = words
+                .iter()
+                .map(|word| format!("${}\r\n{word}\r\n", word.len()));
+            let words: Vec<_> = words.collect();
+            told(format!("*{}\r\n{}", words.len(), words.concat()).as_bytes()).0
+        };
+        let password = |word: &str| vec![("redis.password", word.to_owned())];
+        assert_eq!(
+            command(&["CONFIG", "SET", "requirepass", "s3"]),
+            password("s3")
+        );
+        assert_eq!(
+            command(&["acl", "setuser", "bob", "on", ">s3"]),
+            password("s3")
+        );
+        assert_eq!(command(&["CONFIG", "SET", "maxmemory", "s3"]), []);
+        assert_eq!(command(&["GET", "k"]), []);
+        assert_eq!(
+            command(&["CLIENT", "SETNAME", "annes-pc"]),
+            [("redis.client", "annes-pc".to_owned())]
+        );
+        assert_eq!(
+            command(&["SET", "mail", "anne"]),
+            [
+                ("redis.key", "mail".to_owned()),
+                ("redis.value", "anne".to_owned())
+            ]
         );
     }
 

@@ -18,10 +18,11 @@ const TEXT: Leak = Leak::new("smtp.message", Class::Content, "mail");
 const NICK: Leak = Leak::new("irc.person", Class::PersonId, "nick or user");
 const CHANNEL: Leak = Leak::new("irc.channel", Class::ChannelId, "channel");
 const SPOKEN: Leak = Leak::new("irc.message", Class::Content, "message");
-const FILE: Leak = Leak::new("ftp.file", Class::ContentId, "file");
+const FILE: Leak = Leak::new("ftp.file", Class::ContentId, "file or folder");
+const GROUP: Leak = Leak::new("nntp.group", Class::ChannelId, "news group");
 
 pub(super) const LEAKS: &[Leak] = &[
-    USER, PASSWORD, TOKEN, MAIL, HELLO, TEXT, NICK, CHANNEL, SPOKEN, FILE,
+    USER, PASSWORD, TOKEN, MAIL, HELLO, TEXT, NICK, CHANNEL, SPOKEN, FILE, GROUP,
 ];
 
 /// Phases: a verb is next; the answer to a challenge; the lines of a mail.
@@ -189,20 +190,29 @@ fn tell(line: &[u8], notes: &mut Notes<'_>) -> u8 {
         }
     } else if is(&[b"AUTHINFO"]) {
         return news(words, notes);
-    } else if is(&[b"DATA"]) {
+    } else if is(&[b"DATA", b"POST", b"IHAVE", b"TAKETHIS"]) {
         return DATA;
+    } else if is(&[b"GROUP", b"LISTGROUP"]) {
+        notes.certain(&GROUP, rest);
     } else if is(&[b"NICK", b"OPER", b"WEBIRC"]) {
         notes.certain(&NICK, rest);
     } else if is(&[b"JOIN", b"PART"]) {
         notes.certain(&CHANNEL, rest);
-    } else if is(&[b"PRIVMSG", b"NOTICE"]) {
+    } else if is(&[b"AWAY"]) {
+        notes.certain(&SPOKEN, rest);
+    } else if is(&[b"PRIVMSG", b"NOTICE", b"TOPIC"]) {
         spoken(line, rest, notes);
-    } else if is(&[b"STOR", b"RETR", b"APPE"]) && !line.ends_with(b"\0") && !is_number(line, &rest)
-    {
+    } else if is(&FILES) && !line.ends_with(b"\0") && !is_number(line, &rest) {
         notes.certain(&FILE, rest);
     }
     VERB
 }
+
+/// Commands of FTP that name a file or folder.
+const FILES: [&[u8]; 12] = [
+    b"STOR", b"RETR", b"APPE", b"CWD", b"DELE", b"RNFR", b"RNTO", b"MKD", b"RMD", b"SIZE", b"MDTM",
+    b"XCWD",
+];
 
 /// The name in a greeting, where it is a device's: an address, or a public name as servers have, tells no more than the
 /// packet does.
@@ -337,6 +347,27 @@ mod tests {
             [
                 ("smtp.address", "anne@a.example".to_owned()),
                 ("smtp.message", "hi\r\n".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn folders_groups_and_what_is_posted_are_told() {
+        assert_eq!(
+            told(b"USER a\r\nCWD /home/anne\r\nRNTO b.txt\r\nPWD\r\n").0[1..],
+            [
+                ("ftp.file", "/home/anne".to_owned()),
+                ("ftp.file", "b.txt".to_owned())
+            ]
+        );
+        assert_eq!(
+            told(
+                b"MODE READER\r\nGROUP alt.health\r\nPOST\r\nFrom: a@x\r\n\r\nhi\r\n.\r\nQUIT\r\n"
+            )
+            .0,
+            [
+                ("nntp.group", "alt.health".to_owned()),
+                ("smtp.message", "From: a@x\r\n\r\nhi\r\n".to_owned())
             ]
         );
     }

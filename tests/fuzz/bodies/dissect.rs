@@ -18,6 +18,7 @@ targets! {
     amqp
     bittorrent
     coap
+    cql
     dhcp
     diameter
     discovery
@@ -27,10 +28,13 @@ targets! {
     hl7
     http
     http2
+    ident
     imap
+    iscsi
     kerberos
     ldap
     metrics
+    mongo
     mqtt
     mtproto
     mysql
@@ -43,7 +47,9 @@ targets! {
     radius
     rdp
     redis
+    rfb
     rlogin
+    rpc
     rsync
     rtcp
     rtp
@@ -58,6 +64,7 @@ targets! {
     stomp
     stun
     syslog
+    tds
     telnet
     text
     tftp
@@ -65,6 +72,7 @@ targets! {
     tunnel
     vendor
     verbs
+    versions
     websocket
     x11
     xmpp
