@@ -3,7 +3,7 @@
 //! set cookies, and RTSP (RFC 7826), whose heads are alike.
 
 use super::stream::{Opening, Step};
-use super::{Notes, parameters, text, websocket};
+use super::{Notes, ntlm, parameters, text, websocket};
 use crate::sanitize::class::Class;
 use crate::sanitize::finding::{Codec, Leak};
 use std::ops::Range;
@@ -18,7 +18,17 @@ const FROM: Leak = Leak::new("http.from", Class::PersonId, "mail address").with(
 const FORWARDED: Leak =
     Leak::new("http.forwarded", Class::Location, "address behind a proxy").with(Codec::Blanks);
 
-pub(super) const LEAKS: &[Leak] = &[HOST, AUTHORIZATION, COOKIE, USER_AGENT, FROM, FORWARDED];
+const USER: Leak = Leak::new("http.user", Class::PersonId, "user name").with(Codec::Blanks);
+
+pub(super) const LEAKS: &[Leak] = &[
+    HOST,
+    AUTHORIZATION,
+    COOKIE,
+    USER_AGENT,
+    FROM,
+    FORWARDED,
+    USER,
+];
 
 const METHODS: [&[u8]; 33] = [
     b"GET ",
@@ -219,6 +229,7 @@ pub(super) fn field(name: &[u8], bytes: &[u8], value: Range<usize>, notes: &mut 
     if is(b"host") {
         notes.certain(&HOST, value);
     } else if is(b"authorization") || is(b"proxy-authorization") {
+        user(bytes, value.start, notes);
         notes.certain(&AUTHORIZATION, value);
     } else if is(b"cookie") || is(b"set-cookie") {
         notes.certain(&COOKIE, value);
@@ -237,6 +248,25 @@ pub(super) fn field(name: &[u8], bytes: &[u8], value: Range<usize>, notes: &mut 
             _ => name,
         };
         parameters::pair(bare, bytes, value, notes);
+    }
+}
+
+/// Tells who logs in where the answer to a challenge says it: Digest (RFC 7616, section 3.4), and NTLM in base64 (RFC 4559,
+/// section 4.1). What stands at `start` is all of the field.
+fn user(bytes: &[u8], start: usize, notes: &mut Notes<'_>) {
+    let Some(space) = memchr::memchr(b' ', bytes) else {
+        return;
+    };
+    let (scheme, answer) = bytes.split_at_checked(space).unwrap_or_default();
+    let is = |known: &[u8]| scheme.eq_ignore_ascii_case(known);
+    if is(b"digest") {
+        if let Some(user) = text::between(bytes, 0, b"username=\"", b"\"") {
+            notes.certain(&USER, user.start + start..user.end + start);
+        }
+    } else if is(b"ntlm") || is(b"negotiate") {
+        let token = answer.trim_ascii();
+        let end = start + bytes.trim_ascii_end().len();
+        ntlm::coded(token, end - token.len()..end, notes);
     }
 }
 
@@ -306,6 +336,40 @@ mod tests {
                 ("http.user-agent", "UA/1 (SM-G960F)".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn who_logs_in_is_told_where_the_answer_says_it() {
+        let request = |answer: &str| format!("GET / HTTP/1.1\r\nAuthorization: {answer}\r\n\r\n");
+        let digest = request("Digest realm=\"r\", username=\"anne\", response=\"0f\"");
+        let (told, _) = told(digest.as_bytes());
+        assert_eq!(told[0], ("http.user", "anne".to_owned()));
+        assert_eq!(told[1].0, "http.authorization");
+
+        let mut message = b"NTLMSSP\0\x03\0\0\0".to_vec();
+        for (length, offset) in [(0_u16, 52_u32), (0, 52), (0, 52), (8, 52), (6, 60)] {
+            message.extend([length.to_le_bytes(), length.to_le_bytes()].concat());
+            message.extend(offset.to_le_bytes());
+        }
+        message.extend(b"a\0n\0n\0e\0p\0c\x001\0");
+        let token = data_encoding::BASE64.encode(&message);
+        let ntlm = request(&format!("NTLM {token}"));
+        let mut found = Vec::new();
+        crate::sanitize::dissect::stream::Reader::default().read(ntlm.as_bytes(), &mut found);
+        let leaks: Vec<_> = found.iter().map(|finding| finding.leak).collect();
+        assert_eq!(
+            leaks,
+            ["ntlm.user", "ntlm.workstation", "http.authorization"]
+        );
+        let at = ntlm.find(&token).unwrap();
+        assert_eq!(found[0].span, at..at + token.len());
+        for other in ["NTLM", "NTLM ", "Negotiate %%%", "Digest username="] {
+            let (told, _) = super::super::notes::testing::told(request(other).as_bytes());
+            assert!(
+                told.iter().all(|(leak, _)| *leak == "http.authorization"),
+                "{other}"
+            );
+        }
     }
 
     #[test]

@@ -20,11 +20,25 @@ pub(super) fn search(part: Range<usize>, notes: &mut Notes<'_>) {
     if let Some(at) = memchr::memmem::find(bytes, MARK) {
         let start = part.start + at;
         let message = bytes.get(at..).unwrap_or_default();
-        tell(message, start, notes);
+        tell(message, |span| span.start + start..span.end + start, notes);
     }
 }
 
-fn tell(message: &[u8], start: usize, notes: &mut Notes<'_>) -> Option<()> {
+/// Looks for an authentication in a token in base64, which stands at `span`.
+pub(super) fn coded(token: &[u8], span: Range<usize>, notes: &mut Notes<'_>) {
+    let message = data_encoding::BASE64.decode(token).unwrap_or_default();
+    if let Some(at) = memchr::memmem::find(&message, MARK) {
+        let message = message.get(at..).unwrap_or_default();
+        tell(message, |_| span.clone(), notes);
+    }
+}
+
+/// Tells what a message says; `place` is where each of its parts stands in the payload.
+fn tell(
+    message: &[u8],
+    place: impl Fn(Range<usize>) -> Range<usize>,
+    notes: &mut Notes<'_>,
+) -> Option<()> {
     let mut bytes = Bytes::new(message);
     bytes.skip(MARK.len())?;
     field(&mut bytes)?;
@@ -41,12 +55,7 @@ fn tell(message: &[u8], start: usize, notes: &mut Notes<'_>) -> Option<()> {
         if let Some(value) = value {
             // Names are UTF-16; the low bytes read as text.
             let text: Vec<u8> = value.iter().copied().filter(|byte| *byte != 0).collect();
-            notes.decoded(
-                leak,
-                Certainty::Certain,
-                span.start + start..span.end + start,
-                &text,
-            );
+            notes.decoded(leak, Certainty::Certain, place(span), &text);
         }
     }
     Some(())
