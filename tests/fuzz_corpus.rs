@@ -47,6 +47,16 @@ fn every_dissector_is_a_target() {
 }
 
 #[test]
+fn the_fuzzer_knows_every_target() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/Cargo.toml");
+    let manifest = fs::read_to_string(manifest).expect("a readable file");
+    for (target, _) in bodies::targets() {
+        let line = format!("{{ name = \"{target}\", path = \"target.rs\"");
+        assert!(manifest.contains(&line), "{target}");
+    }
+}
+
+#[test]
 fn the_corpus_is_small() {
     let bytes: u64 = bodies::targets()
         .flat_map(|(target, _)| files(target))
