@@ -59,7 +59,7 @@ const ANSWERS_PER_SECOND: u32 = 500;
 /// The wheel calls for every flow at least so often.
 const LONGEST_TIMER: Duration = Duration::from_secs(8);
 /// A connection that lay still so long gives its memory back.
-const REST: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_millis(500);
 /// Connections that are closing and make room for a new flow, at most.
 const MAKE_ROOM: usize = 64;
 /// Answers of resolvers that are kept.

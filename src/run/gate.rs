@@ -33,8 +33,10 @@ const NAMES: usize = 16_384;
 const KERNEL_FLOWS: u32 = 65_536;
 /// How long a gate waits for the first word of its exits before it opens.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
-/// Bytes of each ring of a terminated connection. Larger rings gain nothing on a local link.
-const RING: usize = 1 << 20;
+/// Bytes of the ring for what the client of a terminated connection sends, and of the one for what it gets. Larger rings
+/// gain nothing on a local link; of the first each byte is written and read once more before the next round, so it is as
+/// large as several fit into a processor's second cache.
+const RINGS: [usize; 2] = [512 << 10, 1 << 20];
 
 /// What a gate needs beside its link.
 #[derive(Clone, Debug)]
@@ -320,7 +322,7 @@ impl Plan {
             shape: Shape {
                 mtu: self.mtu,
                 offload: offloads.checksum && offloads.tso,
-                ring: RING,
+                rings: RINGS,
                 memory: self.memory / count,
             },
             own: self.own.clone(),

@@ -49,8 +49,9 @@ pub struct Shape {
     pub mtu: u16,
     /// It takes super-packets and partial checksums.
     pub offload: bool,
-    /// Bytes of each of a connection's two rings: address space, of which memory is taken as bytes go through.
-    pub ring: usize,
+    /// Bytes of a connection's ring for what its client sends, and of the one for what it gets: address space, of which
+    /// memory is taken as bytes go through.
+    pub rings: [usize; 2],
     /// Bytes of memory that all rings together may take, beside a small share that each connection always has.
     pub memory: usize,
 }
@@ -307,12 +308,10 @@ impl Terminator {
     fn account(&mut self, connection: &mut Connection) {
         let [received, put] = connection.moved;
         let waiting = connection.socket().recv_queue();
-        for (committed, moved) in connection
-            .committed
-            .iter_mut()
-            .zip([received.saturating_add(waiting), put])
-        {
-            let more = moved.min(self.shape.ring).saturating_sub(*committed);
+        let through = [received.saturating_add(waiting), put];
+        let bounds = through.into_iter().zip(self.shape.rings);
+        for (committed, (moved, ring)) in connection.committed.iter_mut().zip(bounds) {
+            let more = moved.min(ring).saturating_sub(*committed);
             *committed += more;
             self.committed += more;
         }
@@ -337,10 +336,8 @@ impl Terminator {
     }
 
     fn build(&mut self) -> Option<Connection> {
-        let [receive, send] = [
-            self.rings.take(self.shape.ring)?,
-            self.rings.take(self.shape.ring)?,
-        ];
+        let [receive, send] = self.shape.rings;
+        let (receive, send) = (self.rings.take(receive)?, self.rings.take(send)?);
         let rings = [receive.id, send.id];
         let mut socket = tcp::Socket::new(
             tcp::SocketBuffer::new(receive.bytes),

@@ -74,7 +74,7 @@ fn gateway_with(dns: Option<Dns>) -> Gateway {
     let shape = Shape {
         mtu: 1500,
         offload: true,
-        ring: 1 << 20,
+        rings: [1 << 20; 2],
         memory: 1 << 30,
     };
     let own = vec!["10.111.0.1".parse().unwrap()];

@@ -107,7 +107,7 @@ impl World {
             shape: Shape {
                 mtu: 1500,
                 offload: true,
-                ring: 128 << 10,
+                rings: [128 << 10; 2],
                 memory,
             },
             own: OWN.map(|own| own.parse().unwrap()).to_vec(),

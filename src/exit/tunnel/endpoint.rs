@@ -98,7 +98,7 @@ impl Endpoint {
         let shape = Shape {
             mtu: conf.mtu,
             offload: false,
-            ring: RING,
+            rings: [RING; 2],
             memory: MEMORY,
         };
         let rings = Box::new(Rings::new().map_err(io::Error::other)?);
