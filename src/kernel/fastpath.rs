@@ -2,24 +2,28 @@
 //! alone, at no cost to us.
 //!
 //! Their keys lie in two sets of a table of their own. A rule before all others marks the packets of such flows, and with
-//! the mark they are neither diverted nor held up by the guard (see [`super::divert`]). Use keeps a key in its set. The
-//! table belongs to our connection to the kernel: it goes at the instant this process does, and with it every flow comes
-//! back to where nobody passes it on.
+//! the mark they are neither diverted nor held up by the guard (see [`super::divert`]). Where the kernel can, that is
+//! where interfaces take packets in, before those that are not marked go the [short way](super::ingress). Use keeps a key
+//! in its set. The table belongs to our connection to the kernel: it goes at the instant this process does, and with it
+//! every flow comes back to where nobody passes it on.
 //!
 //! Fragments, packets with IPv6 extension headers and segments that open or end a TCP connection never take this path:
 //! nothing new hides behind an old decision, and ends are seen.
 
 use super::divert::{KERNEL_MARK, MARK_MASK};
+use super::ingress::{self, Inside};
 use super::netlink::{Family, errno};
-use super::nft::{Base, Batch, Change, Hook, Nft, PayloadBase, REGISTER, Rule, Set};
+use super::nft::{Base, Batch, Change, Hook, Nft, PayloadBase, REGISTER, Rule, Sees, Set};
 use crate::flow::FlowKey;
 use crate::packet::protocol;
 use anyhow::{Context, Result};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The table.
+/// The table, where packets are first seen in the kernel's own way.
 const TABLE: &str = "cordon_kernel";
+/// The chain that knows the flows.
+const KNOWN: &str = "known";
 /// Before the rules that divert (`NF_IP_PRI_RAW`, one earlier).
 const EARLIEST: i32 = -301;
 
@@ -31,10 +35,20 @@ const fn key_type(address: u32) -> u32 {
     (((address << 6 | address) << 6 | 12) << 6 | 13) << 6 | 13
 }
 
+/// Where decided flows are told from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where their interface takes them in; from there all others go the short way.
+    Ingress,
+    /// As they come in, before they are routed.
+    Prerouting,
+}
+
 /// Flows that stay in the kernel.
 #[derive(Debug)]
 pub struct Fastpath {
     nft: Nft,
+    place: Place,
     v4: Set,
     v6: Set,
     /// The kernel removes keys that may not be there in one go.
@@ -43,13 +57,13 @@ pub struct Fastpath {
 }
 
 impl Fastpath {
-    /// Makes the table in the network namespace of the calling thread, for flows from the interfaces `lans`, at most
-    /// `size` of each family. A flow that is not used for `idle` comes back.
+    /// Makes the table in the network namespace of the calling thread, for at most `size` flows of each family. A flow that
+    /// is not used for `idle` comes back.
     ///
     /// # Errors
     /// If the kernel has no owned tables (Linux 5.12) or lacks another part, another process has the table, or for want
     /// of rights. Then every flow goes on being passed by us.
-    pub fn open(lans: &[String], idle: Duration, size: u32) -> Result<Self> {
+    pub fn open(place: Place, inside: &Inside, idle: Duration, size: u32) -> Result<Self> {
         let set = |name, key_len, key_type| Set {
             name,
             key_len,
@@ -59,12 +73,13 @@ impl Fastpath {
         };
         let mut fastpath = Self {
             nft: Nft::open()?,
+            place,
             v4: set(c"decided4", 20, TYPE_V4),
             v6: set(c"decided6", 44, TYPE_V6),
             destroys: true,
             changes: Vec::new(),
         };
-        let table = fastpath.table(lans)?;
+        let table = fastpath.table(inside)?;
         fastpath
             .nft
             .commit(&table)
@@ -115,16 +130,23 @@ impl Fastpath {
     /// If the kernel refuses.
     pub fn clear(&mut self) -> Result<()> {
         self.changes.clear();
-        let mut batch = Batch::new(TABLE)?;
+        let mut batch = self.no_changes()?;
         batch.clear(&self.v4);
         batch.clear(&self.v6);
         self.nft.commit(&batch)
     }
 
-    fn table(&self, lans: &[String]) -> Result<Batch> {
-        let mut batch = Batch::new(TABLE)?;
+    fn no_changes(&self) -> Result<Batch> {
+        match self.place {
+            Place::Ingress => Batch::new(Sees::Frames, ingress::TABLE),
+            Place::Prerouting => Batch::new(Sees::Packets, TABLE),
+        }
+    }
+
+    fn table(&self, inside: &Inside) -> Result<Batch> {
+        let mut batch = self.no_changes()?;
         batch.table(true);
-        batch.chain("known", None)?;
+        batch.chain(KNOWN, None)?;
         for (family, set) in [(Family::V4, &self.v4), (Family::V6, &self.v6)] {
             batch.set(set);
             let echo = match family {
@@ -133,18 +155,22 @@ impl Fastpath {
             };
             // Most packets are datagrams: segments come many in one.
             for protocol in [protocol::UDP, protocol::TCP, echo] {
-                batch.rule("known", &rule(family, protocol, set))?;
+                batch.rule(KNOWN, &rule(family, protocol, set))?;
             }
+        }
+        if self.place == Place::Ingress {
+            inside.shorten(&mut batch, Some(KNOWN))?;
+            return Ok(batch);
         }
         let base = Base {
             hook: Hook::Prerouting,
             priority: EARLIEST,
         };
         batch.chain("decided", Some(base))?;
-        for lan in lans {
+        for lan in &inside.lans {
             batch.rule(
                 "decided",
-                &Rule::new("from inside").came_in(lan).jump("known")?,
+                &Rule::new("from inside").came_in(lan).jump(KNOWN)?,
             )?;
         }
         Ok(batch)
@@ -152,7 +178,7 @@ impl Fastpath {
 
     /// Whether a key that is not there can be removed.
     fn can_destroy(&mut self) -> Result<bool> {
-        let mut batch = Batch::new(TABLE)?;
+        let mut batch = self.no_changes()?;
         batch.keys(Change::Destroy, &self.v4, [&[0; 20][..]]);
         match self.nft.commit(&batch) {
             Err(error) if matches!(errno(&error), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
@@ -164,7 +190,7 @@ impl Fastpath {
 
     /// The changes in their order; those of one kind that follow each other share a message.
     fn batch(&self, changes: &[(bool, FlowKey)]) -> Result<Batch> {
-        let mut batch = Batch::new(TABLE)?;
+        let mut batch = self.no_changes()?;
         let kind = |(add, key): &(bool, FlowKey)| (*add, key.src.is_ipv4());
         for alike in changes.chunk_by(|a, b| kind(a) == kind(b)) {
             let Some((add, is_v4)) = alike.first().map(kind) else {

@@ -10,6 +10,7 @@
 pub mod divert;
 pub mod fastpath;
 pub mod heap;
+pub mod ingress;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;

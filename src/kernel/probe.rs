@@ -1,8 +1,9 @@
 //! What this kernel can do, tried in a network of its own: nothing of the machine is touched.
 
-use super::fastpath::Fastpath;
+use super::fastpath::{Fastpath, Place};
+use super::ingress::{Inside, Shortcut};
 use super::namespace::lab::Lab;
-use super::nft::Nft;
+use super::nft::{Nft, Sees};
 use crate::link::Tun;
 use anyhow::Result;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
@@ -27,11 +28,21 @@ pub struct Probe {
 /// If the lab has no host to give.
 pub fn probes(lab: &Lab) -> Result<Vec<Probe>> {
     let host = lab.host("probe")?;
+    let problem = |result: Result<()>| result.err().map(|error| format!("{error:#}"));
     host.run(|| {
         let tun = Tun::create("probe0", 1500);
+        let inside = Inside {
+            lans: vec!["lo".to_owned()],
+            nets: Vec::new(),
+            tun: "probe0".to_owned(),
+        };
+        // Before the interface goes.
+        let short = problem(Shortcut::open(&inside).map(drop));
+        let kernel = problem(
+            Fastpath::open(Place::Prerouting, &inside, Duration::from_secs(60), 16).map(drop),
+        );
         let offloads = tun.as_ref().map(Tun::offloads).unwrap_or_default();
         let refused = |works: bool| (!works).then(|| "the TUN driver refuses it".to_owned());
-        let problem = |result: Result<()>| result.err().map(|error| format!("{error:#}"));
         Ok(vec![
             Probe {
                 name: "TUN",
@@ -65,13 +76,19 @@ pub fn probes(lab: &Lab) -> Result<Vec<Probe>> {
             },
             Probe {
                 name: "packet filter (nftables)",
-                problem: problem(Nft::has_table("cordon_probe").map(drop)),
+                problem: problem(Nft::has_table(Sees::Packets, "cordon_probe").map(drop)),
                 with: "the guard of `cordon run`, which stays when the daemon dies",
                 without: "`cordon run` refuses to start; `cordon exec` works",
             },
             Probe {
+                name: "short way (nftables where an interface takes packets in)",
+                problem: short,
+                with: "packets of devices come here past the kernel's filters and routes",
+                without: "they come here by the routes, which takes longer",
+            },
+            Probe {
                 name: "kernel path (owned tables, Linux 5.12)",
-                problem: problem(Fastpath::open(&[], Duration::from_secs(60), 16).map(drop)),
+                problem: kernel,
                 with: "flows that were decided for good cost nothing",
                 without: "every packet passes through here",
             },

@@ -173,7 +173,7 @@ impl<'a> Clerk<'a> {
             (false, Path::Kernel | Path::Pass) => ("gateway", "pass"),
         };
         let offloads = fabric.offloads;
-        let mut fallbacks: Vec<String> = fabric.no_kernel.iter().cloned().collect();
+        let mut fallbacks = fabric.fallbacks.clone();
         let mut known = Vec::new();
         for (name, there, instead) in [
             ("checksum", offloads.checksum, "checksums are computed here"),

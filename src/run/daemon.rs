@@ -65,6 +65,7 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
     let mark = host.then_some(OWN_MARK);
     let exits = Exits::new(&snapshot.policy, &config.exits, mark)?;
     let dns = Resolver::start(&config.dns, mark)?;
+    let inside = (!host).then(|| divert.inside()).transpose()?;
     let installed = divert.install()?;
     let plan = Plan {
         mtu: link.mtu,
@@ -74,11 +75,8 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
         memory: memory(config.limits.memory),
         mark,
         forward: !host && link.path != Path::Terminate,
-        kernel: if link.path == Path::Kernel {
-            divert.lans
-        } else {
-            Vec::new()
-        },
+        inside,
+        kernel: !host && link.path == Path::Kernel,
     };
     match Gate::start(queues, &plan, (snapshot, exits), reporter) {
         Ok(gate) => Ok(Running {

@@ -51,7 +51,8 @@ pub fn exec(
         memory: memory(bounds.memory),
         mark: None,
         forward: false,
-        kernel: Vec::new(),
+        inside: None,
+        kernel: false,
     };
     let gate = Gate::start(queues, &plan, (snapshot, exits), reporter)?;
     let status = running.wait()?;

@@ -11,12 +11,12 @@ pub struct Fabric {
     pub offloads: Offloads,
     /// Flows may be left to the kernel.
     pub kernel: bool,
-    /// Why not, where they were to be.
-    pub no_kernel: Option<String>,
+    /// What the kernel refused, and what is done instead.
+    pub fallbacks: Vec<String>,
 }
 
 impl Fabric {
-    pub(super) fn of(queues: &[Tun], kernel: bool, no_kernel: Option<String>) -> Self {
+    pub(super) fn of(queues: &[Tun], kernel: bool, fallbacks: Vec<String>) -> Self {
         let all = |can: fn(Offloads) -> bool| queues.iter().all(|tun| can(tun.offloads()));
         Self {
             shards: queues.len(),
@@ -26,7 +26,7 @@ impl Fabric {
                 uso: all(|offloads| offloads.uso),
             },
             kernel,
-            no_kernel,
+            fallbacks,
         }
     }
 }

@@ -6,7 +6,8 @@ use super::shard::{self, Control, Kernel, Shard};
 use crate::dns::Resolver;
 use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Standings, Ways};
 use crate::gateway::{Dns, Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot, Survey};
-use crate::kernel::fastpath::Fastpath;
+use crate::kernel::fastpath::{Fastpath, Place};
+use crate::kernel::ingress::{Inside, Shortcut};
 use crate::kernel::schedule;
 use crate::link::{Offloads, Rings, Tun};
 use crate::report::{Reporter, Tally};
@@ -55,8 +56,10 @@ pub struct Plan {
     pub mark: Option<u32>,
     /// The kernel forwards what is written back to the link.
     pub forward: bool,
-    /// Interfaces whose flows the kernel may be left; none: every packet comes here.
-    pub kernel: Vec<String>,
+    /// Where devices are, if there are any behind this machine.
+    pub inside: Option<Inside>,
+    /// The kernel may be left flows of theirs; else every packet comes here.
+    pub kernel: bool,
 }
 
 /// A running gate. Dropping it without [`stop`](Self::stop) leaves it running.
@@ -68,6 +71,8 @@ pub struct Gate {
     /// Looks after the exits, once there were any.
     exits: Mutex<Option<Service>>,
     fabric: Fabric,
+    /// As long as there is a gate.
+    _early: Early,
     tally: Arc<Mutex<Tally>>,
     shards: Vec<JoinHandle<Result<()>>>,
     reporter: JoinHandle<Reporter>,
@@ -84,8 +89,9 @@ impl Gate {
         (snapshot, exits): (Arc<Snapshot>, Exits),
         reporter: Reporter,
     ) -> Result<Self> {
-        let (clock, (kernel, no_kernel)) = (Clock::new(), plan.open_kernel());
-        let fabric = Fabric::of(&queues, kernel.is_some(), no_kernel);
+        let (clock, (early, fallbacks)) = (Clock::new(), plan.open_early());
+        let kernel = early.kernel();
+        let fabric = Fabric::of(&queues, kernel.is_some(), fallbacks);
         let seed = || RandomState::new().build_hasher().finish();
         let shared = Arc::new(Shared::new(NAMES, seed()));
         let (sender, events) = sync_channel(EVENTS);
@@ -124,6 +130,7 @@ impl Gate {
             clock,
             exits: Mutex::default(),
             fabric,
+            _early: early,
             tally,
             shards: Vec::new(),
             reporter,
@@ -333,20 +340,57 @@ impl Plan {
         }
     }
 
-    /// The kernel path, where there is one to be had; else why there is none, if there was to be one.
-    fn open_kernel(&self) -> (Option<Kernel>, Option<String>) {
-        if self.kernel.is_empty() {
-            return (None, None);
-        }
-        match Fastpath::open(&self.kernel, KERNEL_IDLE, KERNEL_FLOWS) {
-            Ok(fastpath) => (Some(Arc::new(Mutex::new(fastpath))), None),
-            Err(error) => {
-                let why = format!(
-                    "every packet passes through here, none is left to the kernel: {error:#}"
-                );
-                eprintln!("cordon: {why}");
-                (None, Some(why))
+    /// What there is to be had of the kernel before the TUN, and what of it there is not, with what is done instead.
+    fn open_early(&self) -> (Early, Vec<String>) {
+        let Some(inside) = &self.inside else {
+            return (Early::Nothing, Vec::new());
+        };
+        let mut fallbacks = Vec::new();
+        if !self.kernel {
+            match Shortcut::open(inside) {
+                Ok(shortcut) => return (Early::Shortcut(shortcut), fallbacks),
+                Err(error) => fallbacks.push(format!("{error:#}")),
             }
+            return (Early::Nothing, fallbacks);
+        }
+        for place in [Place::Ingress, Place::Prerouting] {
+            match Fastpath::open(place, inside, KERNEL_IDLE, KERNEL_FLOWS) {
+                Ok(fastpath) => {
+                    let kernel = Arc::new(Mutex::new(fastpath));
+                    return (Early::Kernel(kernel), fallbacks);
+                }
+                Err(error) => fallbacks.push(match place {
+                    Place::Ingress => {
+                        format!("packets take the kernel's long way to us: {error:#}")
+                    }
+                    Place::Prerouting => format!(
+                        "every packet passes through here, none is left to the kernel: {error:#}"
+                    ),
+                }),
+            }
+        }
+        if let Some(why) = fallbacks.last() {
+            eprintln!("cordon: {why}");
+        }
+        (Early::Nothing, fallbacks)
+    }
+}
+
+/// What the kernel does with packets of devices before they come to the TUN.
+enum Early {
+    /// They come there by the routes.
+    Nothing,
+    /// They come there by the short way.
+    Shortcut(#[expect(dead_code, reason = "it ends when it is dropped")] Shortcut),
+    /// Flows may be left to it.
+    Kernel(Kernel),
+}
+
+impl Early {
+    fn kernel(&self) -> Option<Kernel> {
+        match self {
+            Self::Kernel(kernel) => Some(Arc::clone(kernel)),
+            Self::Nothing | Self::Shortcut(_) => None,
         }
     }
 }

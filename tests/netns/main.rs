@@ -30,6 +30,7 @@ mod fastpath;
 mod gate;
 mod harness;
 mod home;
+mod ingress;
 mod inside;
 mod layer;
 mod names;

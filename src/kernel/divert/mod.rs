@@ -15,8 +15,9 @@
 mod gateway;
 mod host;
 
+use super::ingress::Inside;
 use super::netlink::{Family, Netlink, Route, Rule, Target};
-use super::nft::{self, Batch, Nft};
+use super::nft::{self, Batch, Nft, Sees};
 use super::settings::{self, Setting};
 use super::transaction::{Step, Transaction, vanished};
 use anyhow::{Result, ensure};
@@ -78,8 +79,21 @@ impl Divert {
         Transaction::begin(self.steps(&mut netlink)?).map(Installed)
     }
 
+    /// Where the devices are, for what is before the routes.
+    ///
+    /// # Errors
+    /// If an interface is not there.
+    pub fn inside(&self) -> Result<Inside> {
+        let near = Near::of(self, &mut Netlink::open()?)?;
+        Ok(Inside {
+            lans: self.lans.clone(),
+            nets: near.destinations(false).collect(),
+            tun: self.tun.clone(),
+        })
+    }
+
     fn steps(&self, netlink: &mut Netlink) -> Result<Vec<Step>> {
-        let leftover = Nft::has_table(FILTER)?;
+        let leftover = Nft::has_table(Sees::Packets, FILTER)?;
         let near = Near::of(self, netlink)?;
         let mut settings = Changes::default();
         settings.set(&format!("ipv6/conf/{}/disable_ipv6", self.tun), "0");
@@ -187,7 +201,7 @@ impl Installed {
 /// # Errors
 /// What could not be taken back, or for want of rights.
 pub fn take_back() -> Result<bool> {
-    let leftover = Nft::has_table(FILTER)?;
+    let leftover = Nft::has_table(Sees::Packets, FILTER)?;
     let settings = before()?;
     clear_routing(&mut Netlink::open()?)?;
     settings.iter().try_for_each(Setting::apply)?;
@@ -334,7 +348,7 @@ fn before() -> Result<Vec<Setting>> {
 
 /// A batch that leaves no table, whether there was one or not.
 fn no_table() -> Result<Batch> {
-    let mut batch = Batch::new(FILTER)?;
+    let mut batch = Batch::new(Sees::Packets, FILTER)?;
     batch.table(false);
     batch.remove_table();
     Ok(batch)

@@ -30,26 +30,62 @@ const SUBSYSTEM: u16 = 10;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 
-/// Where in a packet's way a chain looks at it, as `linux/netfilter.h` numbers it.
+/// What a table sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
+pub enum Sees {
+    /// IPv4 and IPv6 on their way through the kernel (family `inet`).
+    Packets,
+    /// What interfaces take in, before anything else does (family `netdev`).
+    Frames,
+}
+
+/// Where in a packet's way a chain looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook<'a> {
+    /// As this interface takes it in; in tables that see frames.
+    Ingress(&'a str),
     /// As it comes in, before it is routed.
-    Prerouting = 0,
+    Prerouting,
     /// On its way through.
-    Forward = 2,
+    Forward,
     /// As this machine makes it, after it is routed.
-    Output = 3,
+    Output,
     /// As it leaves.
-    Postrouting = 4,
+    Postrouting,
 }
 
 /// What makes a chain see packets at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Base {
+pub struct Base<'a> {
     /// Where.
-    pub hook: Hook,
+    pub hook: Hook<'a>,
     /// In which order among other chains at the same place: lower is earlier.
     pub priority: i32,
+}
+
+impl Sees {
+    fn header(self) -> Nfgenmsg {
+        let family = match self {
+            Self::Packets => libc::NFPROTO_INET,
+            Self::Frames => libc::NFPROTO_NETDEV,
+        };
+        Nfgenmsg {
+            nfgen_family: family as u8,
+            ..Nfgenmsg::new()
+        }
+    }
+}
+
+impl Hook<'_> {
+    /// As `linux/netfilter.h` and `linux/netfilter_netdev.h` number it.
+    const fn number(self) -> u32 {
+        match self {
+            Self::Ingress(_) | Self::Prerouting => 0,
+            Self::Forward => 2,
+            Self::Output => 3,
+            Self::Postrouting => 4,
+        }
+    }
 }
 
 /// A connection to the packet filter of one network namespace.
@@ -107,13 +143,13 @@ impl Nft {
         }
     }
 
-    /// The comments of all rules of a chain, in order; none if there is no such chain.
+    /// The comments of all rules of a chain that sees packets, in order; none if there is no such chain.
     ///
     /// # Errors
     /// If the kernel refuses the dump.
     pub fn comments(table: &str, chain: &str) -> Result<Vec<String>> {
         let mut socket = NetlinkSocket::new();
-        let mut request = Request::new().op_getrule_dump(&header());
+        let mut request = Request::new().op_getrule_dump(&Sees::Packets.header());
         request
             .encode()
             .push_table(&CString::new(table)?)
@@ -131,9 +167,9 @@ impl Nft {
     ///
     /// # Errors
     /// If the kernel refuses the dump.
-    pub fn has_table(table: &str) -> Result<bool> {
+    pub fn has_table(sees: Sees, table: &str) -> Result<bool> {
         let mut socket = NetlinkSocket::new();
-        let request = Request::new().op_gettable_dump(&header());
+        let request = Request::new().op_gettable_dump(&sees.header());
         let mut reply = socket.request(&request)?;
         let mut found = false;
         while let Some(answer) = reply.recv() {
@@ -176,9 +212,10 @@ fn refused(what: &str, error: io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(sentence)
 }
 
-/// Changes to one table of family `inet`, which sees IPv4 and IPv6.
+/// Changes to one table.
 #[derive(Clone)]
 pub struct Batch {
+    sees: Sees,
     table: CString,
     messages: Vec<Message>,
 }
@@ -204,8 +241,9 @@ impl Batch {
     ///
     /// # Errors
     /// If no table can have that name.
-    pub fn new(table: &str) -> Result<Self> {
+    pub fn new(sees: Sees, table: &str) -> Result<Self> {
         Ok(Self {
+            sees,
             table: CString::new(table)?,
             messages: Vec::new(),
         })
@@ -213,7 +251,9 @@ impl Batch {
 
     /// Makes the table, or does nothing if it is there. Tables `owned` go with the connection that made them.
     pub fn table(&mut self, owned: bool) {
-        let mut request = Request::new().set_create().op_newtable_do(&header());
+        let mut request = Request::new()
+            .set_create()
+            .op_newtable_do(&self.sees.header());
         request
             .encode()
             .push_name(&self.table)
@@ -223,7 +263,7 @@ impl Batch {
 
     /// Removes the table with all that is in it.
     pub fn remove_table(&mut self) {
-        let mut request = Request::new().op_deltable_do(&header());
+        let mut request = Request::new().op_deltable_do(&self.sees.header());
         request.encode().push_name(&self.table);
         self.push(&request, format!("remove the table {}", self.name()));
     }
@@ -232,18 +272,23 @@ impl Batch {
     ///
     /// # Errors
     /// If no chain can have that name.
-    pub fn chain(&mut self, name: &str, base: Option<Base>) -> Result<()> {
-        let mut request = Request::new().set_create().op_newchain_do(&header());
+    pub fn chain(&mut self, name: &str, base: Option<Base<'_>>) -> Result<()> {
+        let mut request = Request::new()
+            .set_create()
+            .op_newchain_do(&self.sees.header());
         let attributes = request
             .encode()
             .push_table(&self.table)
             .push_name(&CString::new(name)?);
         if let Some(base) = base {
-            attributes
+            let mut hook = attributes
                 .nested_hook()
-                .push_num(base.hook as u32)
-                .push_priority(base.priority)
-                .end_nested()
+                .push_num(base.hook.number())
+                .push_priority(base.priority);
+            if let Hook::Ingress(link) = base.hook {
+                hook = hook.push_dev(&CString::new(link)?);
+            }
+            hook.end_nested()
                 .push_policy(libc::NF_ACCEPT as u32)
                 .push_type(c"filter");
         } else {
@@ -261,7 +306,7 @@ impl Batch {
         let mut request = Request::new()
             .set_create()
             .set_append()
-            .op_newrule_do(&header());
+            .op_newrule_do(&self.sees.header());
         let mut list = request
             .encode()
             .push_table(&self.table)
@@ -354,12 +399,4 @@ fn frame() -> Nfgenmsg {
     let mut header = Nfgenmsg::new();
     header.set_res_id(SUBSYSTEM);
     header
-}
-
-/// The header of all others: family `inet`.
-fn header() -> Nfgenmsg {
-    Nfgenmsg {
-        nfgen_family: libc::NFPROTO_INET as u8,
-        ..Nfgenmsg::new()
-    }
 }

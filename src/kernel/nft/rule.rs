@@ -69,14 +69,23 @@ impl Rule {
     }
 
     /// Its destination is of this kind (`RTN_…` of `linux/rtnetlink.h`): this machine, a broadcast address, …
-    pub fn destination_is(mut self, kind: u8) -> Self {
+    pub fn destination_is(self, kind: u8) -> Self {
+        self.address_is(FibFlags::Daddr, kind)
+    }
+
+    /// Its source is of this kind.
+    pub fn source_is(self, kind: u8) -> Self {
+        self.address_is(FibFlags::Saddr, kind)
+    }
+
+    fn address_is(mut self, which: FibFlags, kind: u8) -> Self {
         // `NFT_FIB_RESULT_ADDRTYPE`, which the encoder numbers wrongly.
         const KIND: u32 = 3;
         self.expression()
             .nested_data_fib()
             .push_dreg(REGISTER)
             .push_result(KIND)
-            .push_flags(FibFlags::Daddr as u32);
+            .push_flags(which as u32);
         self.is(&u32::from(kind).to_ne_bytes())
     }
 
@@ -97,11 +106,45 @@ impl Rule {
 
     /// It is of this address family.
     pub(in crate::kernel) fn family(self, family: Family) -> Self {
+        // The EtherType, which tables that see frames know as well.
         let number = match family {
-            Family::V4 => libc::NFPROTO_IPV4,
-            Family::V6 => libc::NFPROTO_IPV6,
+            Family::V4 => libc::ETH_P_IP,
+            Family::V6 => libc::ETH_P_IPV6,
         };
-        self.meta(MetaKeys::Nfproto).is(&[number as u8])
+        self.meta(MetaKeys::Protocol)
+            .is(&(number as u16).to_be_bytes())
+    }
+
+    /// The frame was sent to this machine, and to no other.
+    pub(in crate::kernel) fn is_for_us(self) -> Self {
+        const HOST: u8 = 0; // `PACKET_HOST` of `linux/if_packet.h`
+        self.meta(MetaKeys::Pkttype).is(&[HOST])
+    }
+
+    /// It goes to the interface of this index at once, as if it had been forwarded to it: its hop limit is one less. Only
+    /// in tables that see frames, and for an interface without link layer.
+    pub(in crate::kernel) fn forward_to(mut self, family: Family, index: u32) -> Self {
+        // Whom the interface would have to look for if it had neighbours: dummies (RFC 7600, RFC 6666).
+        let (number, neighbour) = match family {
+            Family::V4 => (libc::NFPROTO_IPV4, octets([192, 0, 0, 8].into())),
+            Family::V6 => (
+                libc::NFPROTO_IPV6,
+                octets([0x100, 0, 0, 0, 0, 0, 0, 1].into()),
+            ),
+        };
+        self = self
+            .put(REGISTER, &index.to_ne_bytes())
+            .put(REGISTER + 1, &neighbour);
+        // `NFTA_FWD_…`, which the encoder does not know: registers of the interface and the neighbour, family.
+        self.raw(
+            c"fwd",
+            [
+                (1, &REGISTER.to_be_bytes()),
+                (2, &(REGISTER + 1).to_be_bytes()),
+                (3, &(number as u32).to_be_bytes()),
+            ],
+        );
+        self
     }
 
     /// It is neighbour discovery (RFC 4861, section 7.1: hop limit 255, types 133 to 137), which never leaves the link.
@@ -113,7 +156,7 @@ impl Rule {
             .meta(MetaKeys::L4Proto)
             .is(&[protocol::ICMPV6])
             .load(PayloadBase::TransportHeader, 0, 1);
-        self.compare(REGISTER, CmpOps::Gte, &[133]);
+        self = self.at_least(&[133]);
         self.compare(REGISTER, CmpOps::Lte, &[137]);
         self
     }
@@ -210,6 +253,18 @@ impl Rule {
     /// What was loaded is `value`.
     pub(in crate::kernel) fn is(self, value: &[u8]) -> Self {
         self.equals(REGISTER, value)
+    }
+
+    /// What was loaded is anything but `value`.
+    pub(in crate::kernel) fn is_not(mut self, value: &[u8]) -> Self {
+        self.compare(REGISTER, CmpOps::Neq, value);
+        self
+    }
+
+    /// What was loaded is at least `value`.
+    pub(in crate::kernel) fn at_least(mut self, value: &[u8]) -> Self {
+        self.compare(REGISTER, CmpOps::Gte, value);
+        self
     }
 
     /// As [`Rule::is`], in another register.

@@ -1,5 +1,5 @@
 //! Sets of keys that are forgotten unless they are used.
-use super::{Batch, header};
+use super::Batch;
 use netlink_bindings::nftables::{PushSetelemListAttrs, Request, SetFlags};
 use netlink_bindings::traits::Pusher;
 use std::ffi::CStr;
@@ -37,7 +37,9 @@ pub enum Change {
 impl Batch {
     /// Makes a set.
     pub fn set(&mut self, set: &Set) {
-        let mut request = Request::new().set_create().op_newset_do(&header());
+        let mut request = Request::new()
+            .set_create()
+            .op_newset_do(&self.sees.header());
         request
             .encode()
             .push_table(&self.table)
@@ -56,7 +58,7 @@ impl Batch {
 
     /// Removes all keys of a set.
     pub fn clear(&mut self, set: &Set) {
-        let mut request = Request::new().op_delsetelem_do(&header());
+        let mut request = Request::new().op_delsetelem_do(&self.sees.header());
         request.encode().push_table(&self.table).push_set(set.name);
         self.push(&request, format!("clear the set {:?}", set.name));
     }
@@ -74,17 +76,19 @@ impl Batch {
             let what = format!("change the set {:?}", set.name);
             match change {
                 Change::Add => {
-                    let mut request = Request::new().set_create().op_newsetelem_do(&header());
+                    let mut request = Request::new()
+                        .set_create()
+                        .op_newsetelem_do(&self.sees.header());
                     list(request.encode(), &self.table, set, some);
                     self.push(&request, what);
                 }
                 Change::Delete => {
-                    let mut request = Request::new().op_delsetelem_do(&header());
+                    let mut request = Request::new().op_delsetelem_do(&self.sees.header());
                     list(request.encode(), &self.table, set, some);
                     self.push(&request, what);
                 }
                 Change::Destroy => {
-                    let mut request = Request::new().op_destroysetelem_do(&header());
+                    let mut request = Request::new().op_destroysetelem_do(&self.sees.header());
                     list(request.encode(), &self.table, set, some);
                     self.push(&request, what);
                 }
