@@ -5,8 +5,11 @@ use cordon::kernel::divert::Installed;
 use cordon::kernel::ingress::Shortcut;
 use cordon::kernel::namespace::lab::{Host, Lab};
 use cordon::kernel::nft::{Base, Batch, Hook, Nft, Rule, Sees};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, setsockopt, socket, sockopt,
+};
 use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// A home whose gateway passes everything; packets come to it by the short way.
@@ -171,5 +174,64 @@ fn a_packet_at_the_end_of_its_hops_and_fragments_take_the_long_way() {
             assert_eq!(short.daemon.passed(), before, "{server}");
             block_the_long_way(&short.home.router, false);
         }
+    });
+}
+
+/// The link-layer address of an interface, as sockets take it.
+fn link_address(host: &Host, link: &str) -> LinkAddr {
+    let find = || {
+        let mut addresses = nix::ifaddrs::getifaddrs()?;
+        let found = addresses.find_map(|entry| {
+            let address = entry.address.filter(|_| entry.interface_name == link)?;
+            address.as_link_addr().copied()
+        });
+        Ok(found.expect("the interface has an address"))
+    };
+    host.run(find).unwrap()
+}
+
+#[test]
+fn frames_that_were_sent_to_others_do_not_come() {
+    in_lab(|lab| {
+        let short = Short::in_lab(lab);
+        let (phone, router) = (&short.home.phone, &short.home.router);
+        let from = link_address(phone, "eth0");
+        let ours = link_address(router, "lan0").addr().unwrap();
+        let mut others = ours;
+        others[5] ^= 1;
+        // A datagram to port 7, without a checksum (RFC 768).
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0];
+        packet.extend([192, 168, 7, 2, 203, 0, 113, 9]);
+        let sum: u32 = packet
+            .chunks(2)
+            .map(|two| u32::from(two[0]) << 8 | u32::from(two[1]))
+            .sum();
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet.extend([0x30, 0x39, 0, 7, 0, 8, 0, 0]);
+        let send = |to: [u8; 6]| {
+            let frame = [&to[..], &from.addr().unwrap(), &[8, 0], &packet].concat();
+            let work = || {
+                let socket = socket(
+                    AddressFamily::Packet,
+                    SockType::Raw,
+                    SockFlag::SOCK_CLOEXEC,
+                    None,
+                )?;
+                Ok(sendto(
+                    socket.as_raw_fd(),
+                    &frame,
+                    &from,
+                    MsgFlags::empty(),
+                )?)
+            };
+            let before = short.daemon.passed();
+            assert_eq!(phone.run(work).unwrap(), frame.len());
+            short.daemon.settle();
+            short.daemon.passed() - before
+        };
+        assert_eq!(send(others), 0);
+        // The phone knows nothing of it, and its complaint comes, too.
+        assert!(send(ours) >= 1);
     });
 }
