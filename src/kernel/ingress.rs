@@ -76,7 +76,7 @@ impl Inside {
             };
             batch.chain(&chain, Some(base))?;
             // Others' frames are seen here, too.
-            let ours = Rule::new("from inside").is_for_us().jump(INSIDE)?;
+            let ours = Rule::new("from inside").sent_to_us().jump(INSIDE)?;
             batch.rule(&chain, &ours)?;
         }
         Ok(())
@@ -101,14 +101,14 @@ fn usual(family: Family) -> Rule {
         Family::V6 => rule
             // Neither *hop-by-hop options* nor *fragment*: the only extensions that a router looks at.
             .load(NetworkHeader, 6, 1)
-            .is_not(&[0])
-            .is_not(&[44])
+            .differs(&[0])
+            .differs(&[44])
             .load(NetworkHeader, 7, 1)
             .at_least(&[2])
             // Not from an address of the link, which no router forwards (RFC 4291, section 2.5.6).
             .load(NetworkHeader, 8, 2)
             .bits(&[0xff, 0xc0], &[0, 0])
-            .is_not(&[0xfe, 0x80]),
+            .differs(&[0xfe, 0x80]),
     };
     rule.source_is(libc::RTN_UNICAST)
         .destination_is(libc::RTN_UNICAST)

@@ -31,16 +31,8 @@ pub fn probes(lab: &Lab) -> Result<Vec<Probe>> {
     let problem = |result: Result<()>| result.err().map(|error| format!("{error:#}"));
     host.run(|| {
         let tun = Tun::create("probe0", 1500);
-        let inside = Inside {
-            lans: vec!["lo".to_owned()],
-            nets: Vec::new(),
-            tun: "probe0".to_owned(),
-        };
         // Before the interface goes.
-        let short = problem(Shortcut::open(&inside).map(drop));
-        let kernel = problem(
-            Fastpath::open(Place::Prerouting, &inside, Duration::from_secs(60), 16).map(drop),
-        );
+        let [short, kernel] = early("probe0").map(problem);
         let offloads = tun.as_ref().map(Tun::offloads).unwrap_or_default();
         let refused = |works: bool| (!works).then(|| "the TUN driver refuses it".to_owned());
         Ok(vec![
@@ -94,6 +86,19 @@ pub fn probes(lab: &Lab) -> Result<Vec<Probe>> {
             },
         ])
     })
+}
+
+/// The short way into the TUN, and the kernel path.
+fn early(tun: &str) -> [Result<()>; 2] {
+    let inside = Inside {
+        lans: vec!["lo".to_owned()],
+        nets: Vec::new(),
+        tun: tun.to_owned(),
+    };
+    [
+        Shortcut::open(&inside).map(drop),
+        Fastpath::open(Place::Prerouting, &inside, Duration::from_secs(60), 16).map(drop),
+    ]
 }
 
 fn udp() -> Result<()> {

@@ -11,6 +11,8 @@
 //!                                                                                          |
 //! internet <- forward: not from a LAN <- table main <- conntrack sees it first <- TUN <- written back
 //! ```
+//!
+//! Where the kernel can, most packets do not go all that way into the TUN, see [`super::ingress`].
 
 mod gateway;
 mod host;

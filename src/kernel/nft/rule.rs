@@ -116,7 +116,7 @@ impl Rule {
     }
 
     /// The frame was sent to this machine, and to no other.
-    pub(in crate::kernel) fn is_for_us(self) -> Self {
+    pub(in crate::kernel) fn sent_to_us(self) -> Self {
         const HOST: u8 = 0; // `PACKET_HOST` of `linux/if_packet.h`
         self.meta(MetaKeys::Pkttype).is(&[HOST])
     }
@@ -256,7 +256,7 @@ impl Rule {
     }
 
     /// What was loaded is anything but `value`.
-    pub(in crate::kernel) fn is_not(mut self, value: &[u8]) -> Self {
+    pub(in crate::kernel) fn differs(mut self, value: &[u8]) -> Self {
         self.compare(REGISTER, CmpOps::Neq, value);
         self
     }
