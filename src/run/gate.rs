@@ -360,9 +360,11 @@ impl Plan {
                     return (Early::Kernel(kernel), fallbacks);
                 }
                 Err(error) => fallbacks.push(match place {
-                    Place::Ingress => {
-                        format!("packets take the kernel's long way to us: {error:#}")
-                    }
+                    // Whether flows can be left to the kernel is seen at the next place.
+                    Place::Ingress => format!(
+                        "packets take the kernel's long way to us: {}",
+                        error.root_cause()
+                    ),
                     Place::Prerouting => format!(
                         "every packet passes through here, none is left to the kernel: {error:#}"
                     ),
