@@ -27,6 +27,7 @@ pub use event::{
     Cause, Close, Count, End, Event, ExitChange, ExitFault, Failure, Leak, Open, Path, Refused,
     Subject,
 };
+pub use pass::KERNEL_TERM;
 pub use strays::Stray;
 pub use survey::{Census, FlowNow, Survey};
 pub use tcp::Outgoing;

@@ -19,8 +19,8 @@ const LOOKS: u64 = 8;
 pub(super) const TCP_IDLE: Duration = Duration::from_secs(7440);
 /// A connection that was closed or reset may linger this long.
 const CLOSING_IDLE: Duration = Duration::from_secs(10);
-/// A flow that the kernel forwards is not seen here before it closes; the kernel forgets it after less silence.
-const KERNEL_IDLE: Duration = Duration::from_secs(3600);
+/// How long the kernel forwards a flow before it comes here again, to be left to the kernel once more.
+pub const KERNEL_TERM: Duration = Duration::from_secs(300);
 /// Packets of the client before the kernel is told: shorter flows are over before that pays.
 const LEAVE_AFTER: u64 = 6;
 /// RFC 4787, section 4.3.
@@ -139,7 +139,7 @@ impl Gateway {
         match (key.protocol, pass.closing) {
             (protocol::TCP, false) => TCP_IDLE,
             (protocol::TCP, true) => CLOSING_IDLE,
-            _ if pass.in_kernel => KERNEL_IDLE,
+            _ if pass.in_kernel => KERNEL_TERM + UDP_IDLE,
             _ => UDP_IDLE,
         }
     }

@@ -3,9 +3,10 @@
 //!
 //! Their keys lie in two sets of a table of their own. A rule before all others marks the packets of such flows, and with
 //! the mark they are neither diverted nor held up by the guard (see [`super::divert`]). Where the kernel can, that is
-//! where interfaces take packets in, before those that are not marked go the [short way](super::ingress). Use keeps a key
-//! in its set. The table belongs to our connection to the kernel: it goes at the instant this process does, and with it
-//! every flow comes back to where nobody passes it on.
+//! where interfaces take packets in, before those that are not marked go the [short way](super::ingress). A key stays for
+//! a fixed term; the first packet after it comes to us, who leave the flow to the kernel again: to prolong the term by
+//! each packet would cost the kernel as much as finding the key. The table belongs to our connection to the kernel: it
+//! goes at the instant this process does, and with it every flow comes back to where nobody passes it on.
 //!
 //! Fragments, packets with IPv6 extension headers and segments that open or end a TCP connection never take this path:
 //! nothing new hides behind an old decision, and ends are seen.
@@ -27,13 +28,9 @@ const KNOWN: &str = "known";
 /// Before the rules that divert (`NF_IP_PRI_RAW`, one earlier).
 const EARLIEST: i32 = -301;
 
-/// How `nft list` is to show the keys: address, address, protocol, and both ports as one number.
-const TYPE_V4: u32 = key_type(7);
-const TYPE_V6: u32 = key_type(8);
-
-const fn key_type(address: u32) -> u32 {
-    ((address << 6 | address) << 6 | 12) << 6 | 19
-}
+/// Bytes of a key. The parts are words, as the kernel loads them, see [`keys`].
+const KEY_V4: u32 = 24;
+const KEY_V6: u32 = 44;
 
 /// Where decided flows are told from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,32 +54,33 @@ pub struct Fastpath {
 }
 
 impl Fastpath {
-    /// Makes the table in the network namespace of the calling thread, for at most `size` flows of each family. A flow that
-    /// is not used for `idle` comes back.
+    /// Makes the table in the network namespace of the calling thread, for at most `size` flows of each family, each for
+    /// `term`.
     ///
     /// # Errors
     /// If the kernel has no owned tables (Linux 5.12) or lacks another part, another process has the table, or for want
     /// of rights. Then every flow goes on being passed by us.
-    pub fn open(place: Place, inside: &Inside, idle: Duration, size: u32) -> Result<Self> {
-        let set = |name, key_len, key_type| Set {
+    pub fn open(place: Place, inside: &Inside, term: Duration, size: u32) -> Result<Self> {
+        let set = |name, key_len, size| Set {
             name,
             key_len,
-            key_type,
-            idle,
+            term,
             size,
         };
         let mut fastpath = Self {
             nft: Nft::open()?,
             place,
-            v4: set(c"decided4", 16, TYPE_V4),
-            v6: set(c"decided6", 40, TYPE_V6),
+            v4: set(c"decided4", KEY_V4, size.saturating_mul(FLAGS.len() as u32)),
+            v6: set(c"decided6", KEY_V6, size),
             destroys: true,
             changes: Vec::new(),
         };
-        let table = fastpath.table(inside)?;
+        let mut batch = fastpath.no_changes()?;
+        batch.table(true);
+        fastpath.fill(&mut batch, inside)?;
         fastpath
             .nft
-            .commit(&table)
+            .commit(&batch)
             .context("flows cannot be left to the kernel")?;
         fastpath.destroys = fastpath.can_destroy()?;
         Ok(fastpath)
@@ -124,6 +122,19 @@ impl Fastpath {
         }
     }
 
+    /// Makes the table anew, for other interfaces or networks. All flows come to us again.
+    ///
+    /// # Errors
+    /// If the kernel refuses; nothing has changed then.
+    pub fn renew(&mut self, inside: &Inside) -> Result<()> {
+        self.changes.clear();
+        let mut batch = self.no_changes()?;
+        batch.remove_table();
+        batch.table(true);
+        self.fill(&mut batch, inside)?;
+        self.nft.commit(&batch)
+    }
+
     /// All flows come to us again.
     ///
     /// # Errors
@@ -143,10 +154,9 @@ impl Fastpath {
         }
     }
 
-    fn table(&self, inside: &Inside) -> Result<Batch> {
-        let mut batch = self.no_changes()?;
-        batch.table(true);
-        batch.chain(KNOWN, None)?;
+    /// Puts everything into the table.
+    fn fill(&self, batch: &mut Batch, inside: &Inside) -> Result<()> {
+        let mut decided = Vec::new();
         for (family, set) in [(Family::V4, &self.v4), (Family::V6, &self.v6)] {
             batch.set(set);
             let echo = match family {
@@ -155,12 +165,15 @@ impl Fastpath {
             };
             // Most packets are datagrams: segments come many in one.
             for protocol in [protocol::UDP, protocol::TCP, echo] {
-                batch.rule(KNOWN, &rule(family, protocol, set))?;
+                decided.push(rule(family, protocol, set));
             }
         }
         if self.place == Place::Ingress {
-            inside.shorten(&mut batch, Some(KNOWN))?;
-            return Ok(batch);
+            return inside.shorten(batch, &decided);
+        }
+        batch.chain(KNOWN, None)?;
+        for rule in &decided {
+            batch.rule(KNOWN, rule)?;
         }
         let base = Base {
             hook: Hook::Prerouting,
@@ -168,18 +181,16 @@ impl Fastpath {
         };
         batch.chain("decided", Some(base))?;
         for lan in &inside.lans {
-            batch.rule(
-                "decided",
-                &Rule::new("from inside").came_in(lan).jump(KNOWN)?,
-            )?;
+            let from_inside = Rule::new("from inside").came_in(lan).jump(KNOWN)?;
+            batch.rule("decided", &from_inside)?;
         }
-        Ok(batch)
+        Ok(())
     }
 
     /// Whether a key that is not there can be removed.
     fn can_destroy(&mut self) -> Result<bool> {
         let mut batch = self.no_changes()?;
-        batch.keys(Change::Destroy, &self.v4, [&[0; 16][..]]);
+        batch.keys(Change::Destroy, &self.v4, [&[0; KEY_V4 as usize][..]]);
         match self.nft.commit(&batch) {
             Err(error) if matches!(errno(&error), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
                 Ok(false)
@@ -197,7 +208,7 @@ impl Fastpath {
                 continue;
             };
             let set = if is_v4 { &self.v4 } else { &self.v6 };
-            let keys: Vec<Vec<u8>> = alike.iter().filter_map(|(_, flow)| key(flow)).collect();
+            let keys: Vec<Vec<u8>> = alike.iter().flat_map(|(_, flow)| keys(flow)).collect();
             let kinds: &[Change] = match (add, self.destroys) {
                 (true, _) => &[Change::Add],
                 (false, true) => &[Change::Destroy],
@@ -212,71 +223,88 @@ impl Fastpath {
     }
 }
 
-/// The key of a flow: addresses, protocol and ports, each at a multiple of four bytes. An echo has its identifier for the
-/// first port, and no second. `None` for a flow that cannot be: two families.
-fn key(flow: &FlowKey) -> Option<Vec<u8>> {
-    let mut key = match (flow.src, flow.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => [src.octets(), dst.octets()].concat(),
-        (IpAddr::V6(src), IpAddr::V6(dst)) => [src.octets(), dst.octets()].concat(),
-        _ => return None,
+/// *Don't fragment*, or not: with *more fragments* or an offset it is a fragment. RFC 791, section 3.1.
+const FLAGS: [u8; 2] = [0, 0x40];
+/// What an IPv4 header without options begins with: version and length. RFC 791, section 3.1.
+const V4: u8 = 0x45;
+/// What an IPv6 header begins with, and which bits of it that is. RFC 8200, section 3.
+const V6: u8 = 0x60;
+const V6_MASK: [u8; 4] = [0xf0, 0, 0, 0];
+
+/// The keys of a flow: the first byte of the packet's header, for IPv4 that of the flags, the protocol's number (each in
+/// a word of its own), addresses and ports. An echo has its identifier for the first port, and no second. None for a flow
+/// that cannot be: two families.
+fn keys(flow: &FlowKey) -> Vec<Vec<u8>> {
+    let word = |byte| [byte, 0, 0, 0];
+    let key = |heads: &[u8], addresses: [&[u8]; 2]| {
+        let heads = heads.iter().copied().map(word).collect::<Vec<_>>();
+        let ports = [flow.sport, flow.dport].map(u16::to_be_bytes);
+        let [src, dst] = addresses;
+        [heads.as_flattened(), src, dst, ports.as_flattened()].concat()
     };
-    let [[s0, s1], [d0, d1]] = [flow.sport, flow.dport].map(u16::to_be_bytes);
-    key.extend([flow.protocol, 0, 0, 0, s0, s1, d0, d1]);
-    Some(key)
+    match (flow.src, flow.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => FLAGS
+            .iter()
+            .map(|flags| key(&[V4, *flags, flow.protocol], [&src.octets(), &dst.octets()]))
+            .collect(),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            vec![key(&[V6, flow.protocol], [&src.octets(), &dst.octets()])]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The rule for one protocol: it builds the key from the packet.
+///
+/// What is loaded as an aligned word or a part of one, and masked or compared as a word, the kernel does in place; for
+/// everything else it calls a function.
 fn rule(family: Family, protocol: u8, set: &Set) -> Rule {
     use PayloadBase::{NetworkHeader, TransportHeader};
-    let mut rule = Rule::new(&format!("was judged, protocol {protocol}")).family(family);
-    // RFC 791 and RFC 8200: where the protocol's number and the addresses are.
-    let (number_at, addresses_at, addresses_len) = match family {
-        Family::V4 => {
-            // Not a fragment: neither *more fragments* nor an offset.
-            rule = rule
-                .load(NetworkHeader, 6, 2)
-                .bits(&[0x3f, 0xff], &[0, 0])
-                .is(&[0, 0]);
-            (9, 12, 8)
-        }
-        // The first *next header* field: with extension headers it is not the transport's number.
-        Family::V6 => (6, 8, 32),
+    let zeros = [0; 4];
+    // RFC 791 and RFC 8200: where the protocol's number is; the latter's first *next header* field, which with extension
+    // headers is another number.
+    let (number_at, number) = match family {
+        Family::V4 => (9, REGISTER + 2),
+        Family::V6 => (6, REGISTER + 1),
     };
-    let behind = REGISTER + addresses_len / 4;
-    rule = rule
-        .load_to(behind, NetworkHeader, number_at, 1)
-        .equals(behind, &[protocol]);
-    let echo = match protocol {
+    let mut rule = Rule::new(&format!("was judged, protocol {protocol}"))
+        .load_to(number, NetworkHeader, number_at, 1)
+        .equals(number, &[protocol]);
+    let kind = |rule: Rule, kind| {
+        let rule = rule.load(TransportHeader, 0, 4);
+        rule.bits(&[0xff, 0xff, 0, 0], &zeros).is(&[kind, 0, 0, 0])
+    };
+    rule = match protocol {
         // A segment that opens a connection (SYN) is a new flow even where an old one had its ports; one that ends it
         // (FIN, RST) tells us that the key is no longer needed. RFC 9293, section 3.1.
         protocol::TCP => {
-            rule = rule.load(TransportHeader, 13, 1).bits(&[7], &[0]).is(&[0]);
-            false
+            let rule = rule.load(TransportHeader, 12, 4);
+            rule.bits(&[0, 7, 0, 0], &zeros).is(&zeros)
         }
-        protocol::UDP => false,
-        protocol::ICMP => {
-            rule = rule.load(TransportHeader, 0, 2).is(&[8, 0]);
-            true
-        }
-        _ => {
-            rule = rule.load(TransportHeader, 0, 2).is(&[128, 0]);
-            true
-        }
+        protocol::UDP => rule,
+        protocol::ICMP => kind(rule, 8),
+        _ => kind(rule, 128),
     };
-    // In pieces of four bytes, where that is few: the kernel loads them several times faster than others.
     rule = match family {
         Family::V4 => rule
-            .load_to(REGISTER, NetworkHeader, addresses_at, 4)
-            .load_to(REGISTER + 1, NetworkHeader, addresses_at + 4, 4),
-        Family::V6 => rule.load_to(REGISTER, NetworkHeader, addresses_at, addresses_len),
+            .load(NetworkHeader, 0, 1)
+            .load_to(REGISTER + 1, NetworkHeader, 6, 1)
+            .load_to(REGISTER + 3, NetworkHeader, 12, 4)
+            .load_to(REGISTER + 4, NetworkHeader, 16, 4),
+        Family::V6 => rule
+            .load(NetworkHeader, 0, 4)
+            .bits(&V6_MASK, &zeros)
+            .load_to(REGISTER + 2, NetworkHeader, 8, 32),
     };
-    rule = if echo {
-        rule.load_to(behind + 1, TransportHeader, 4, 2)
-    } else {
-        rule.load_to(behind + 1, TransportHeader, 0, 4)
+    let ports = REGISTER + set.key_len / 4 - 1;
+    rule = match protocol {
+        // The rest of the fragments of a datagram have no ports, nor this header.
+        protocol::TCP | protocol::UDP => rule.load_to(ports, TransportHeader, 0, 4),
+        _ => rule
+            .load_to(ports, TransportHeader, 4, 4)
+            .bits_in(ports, &[0xff, 0xff, 0, 0], &zeros),
     };
     rule.member_of(set.name)
-        .refresh(set.name, set.idle)
         .mark(KERNEL_MARK, MARK_MASK)
         .accept()
 }
@@ -294,21 +322,27 @@ mod tests {
             sport: 0x1234,
             dport: 53,
         };
-        assert_eq!(
-            key(&flow).unwrap(),
-            [
-                192, 168, 7, 2, 203, 0, 113, 9, 17, 0, 0, 0, 0x12, 0x34, 0, 53
-            ]
-        );
+        let key = |flags| {
+            let heads = [0x45, 0, 0, 0, flags, 0, 0, 0, 17, 0, 0, 0];
+            let rest = [192, 168, 7, 2, 203, 0, 113, 9, 0x12, 0x34, 0, 53];
+            [heads, rest].concat()
+        };
+        assert_eq!(keys(&flow), [key(0), key(0x40)]);
+        assert_eq!(key(0).len(), KEY_V4 as usize);
         let other = FlowKey {
             dst: "2001:db8::9".parse().unwrap(),
             ..flow
         };
-        assert_eq!(key(&other), None);
+        assert!(keys(&other).is_empty());
         let v6 = FlowKey {
             src: "fd00:7::2".parse().unwrap(),
             ..other
         };
-        assert_eq!(key(&v6).unwrap().len(), 40);
+        let [key] = &keys(&v6)[..] else {
+            panic!("one key");
+        };
+        assert_eq!(key.len(), KEY_V6 as usize);
+        assert_eq!(key[..10], [0x60, 0, 0, 0, 17, 0, 0, 0, 0xfd, 0]);
+        assert_eq!(key[40..], [0x12, 0x34, 0, 53]);
     }
 }

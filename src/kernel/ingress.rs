@@ -1,9 +1,10 @@
 //! The short way into the TUN: what devices send goes there as its interface takes it in, past the kernel's own filters,
-//! connection tracking and routes, by which it would come there as well.
+//! connection tracking and routes.
 //!
-//! Nothing depends on it. The routes and the guard of [`super::divert`] stay as they are, and whatever is not the usual
-//! packet (fragments, options, addresses that are not plain unicast, a hop limit at its end) takes the way they show, as
-//! all do when the table goes with the process, or an interface with its chain.
+//! It takes every packet that would leave the inside: fragments and those with options, too. Left to the kernel are those
+//! for this machine or for other devices, multicast and broadcasts, which it does not forward, and those at the end of
+//! their hops, for which it complains. Whatever else there may be, and everything once the table is gone with the process
+//! or an interface with its chain, meets the guard of [`super::divert`].
 
 use super::netlink::{Family, Netlink};
 use super::nft::{Base, Batch, Hook, Nft, PayloadBase, Rule, Sees};
@@ -14,6 +15,8 @@ use ipnet::IpNet;
 pub(super) const TABLE: &str = "cordon_ingress";
 /// The chain for what came in on any of the interfaces.
 const INSIDE: &str = "inside";
+/// The chain for what was written back to the TUN.
+const WRITTEN: &str = "written";
 /// Behind others who filter there.
 const LATE: i32 = 500;
 
@@ -22,6 +25,8 @@ const LATE: i32 = 500;
 pub struct Inside {
     /// The interfaces that devices are behind.
     pub lans: Vec<String>,
+    /// Their indexes, of those that are there.
+    pub indexes: Vec<u32>,
     /// The networks behind them: what goes there stays inside.
     pub nets: Vec<IpNet>,
     /// The TUN.
@@ -31,85 +36,109 @@ pub struct Inside {
 /// The short way, as long as this lives.
 #[derive(Debug)]
 #[must_use = "the short way ends with this"]
-pub struct Shortcut {
-    _nft: Nft,
-}
+pub struct Shortcut(Nft);
 
 impl Shortcut {
     /// Opens it in the network namespace of the calling thread.
     ///
     /// # Errors
     /// If the kernel cannot (`fwd` of nf_tables, owned tables: Linux 5.12), another process has the table, or for want
-    /// of rights. Then packets take the long way.
+    /// of rights. Then packets have to take the long way, by routes.
     pub fn open(inside: &Inside) -> Result<Self> {
         let mut batch = Batch::new(Sees::Frames, TABLE)?;
         batch.table(true);
-        inside.shorten(&mut batch, None)?;
+        inside.shorten(&mut batch, &[])?;
         let mut nft = Nft::open()?;
         nft.commit(&batch)
             .context("packets take the kernel's long way to us")?;
-        Ok(Self { _nft: nft })
+        Ok(Self(nft))
+    }
+
+    /// Opens it anew, for other interfaces or networks.
+    ///
+    /// # Errors
+    /// If the kernel refuses; nothing has changed then.
+    pub fn renew(&mut self, inside: &Inside) -> Result<()> {
+        let mut batch = Batch::new(Sees::Frames, TABLE)?;
+        batch.remove_table();
+        batch.table(true);
+        inside.shorten(&mut batch, &[])?;
+        self.0.commit(&batch)
     }
 }
 
 impl Inside {
-    /// Adds the chains to a table that sees frames; packets that the chain `first` accepts are left to the kernel.
-    pub(super) fn shorten(&self, batch: &mut Batch, first: Option<&str>) -> Result<()> {
-        let tun = Netlink::open()?.index(&self.tun)?;
+    /// Adds the chains to a table that sees frames; packets that one of the rules `decided` accepts are left to the
+    /// kernel. Interfaces that are not there are left out.
+    pub(super) fn shorten(&self, batch: &mut Batch, decided: &[Rule]) -> Result<()> {
+        let mut netlink = Netlink::open()?;
+        let tun = netlink.index(&self.tun)?;
         batch.chain(INSIDE, None)?;
-        if let Some(first) = first {
-            batch.rule(INSIDE, &Rule::new("decided").jump(first)?)?;
+        for tag in TAGS {
+            let other = Rule::new("of an interface on top of this one").tagged(tag);
+            batch.rule(INSIDE, &other.accept())?;
         }
         for net in &self.nets {
             let stays = Rule::new("stays inside").goes_to(*net).accept();
             batch.rule(INSIDE, &stays)?;
         }
         for family in Family::BOTH {
-            let to_tun = usual(family).forward_to(family, tun);
+            let to_tun = leaves(family).forward_to(family, tun);
             batch.rule(INSIDE, &to_tun)?;
         }
         for (number, lan) in self.lans.iter().enumerate() {
+            if netlink.index(lan).is_err() {
+                continue;
+            }
             let chain = format!("ingress{number}");
-            let base = Base {
-                hook: Hook::Ingress(lan),
-                priority: LATE,
-            };
-            batch.chain(&chain, Some(base))?;
+            batch.chain(&chain, Some(late(lan)))?;
+            // Here, since a chain of their own would cost as much as two of them.
+            for rule in decided {
+                batch.rule(&chain, rule)?;
+            }
             // Others' frames are seen here, too.
             let ours = Rule::new("from inside").sent_to_us().jump(INSIDE)?;
             batch.rule(&chain, &ours)?;
+        }
+        // Connection tracking knows no question to our own answers, and drops them while it remembers an older flow of
+        // the same addresses and ports.
+        batch.chain(WRITTEN, Some(late(&self.tun)))?;
+        for net in &self.nets {
+            let answer = Rule::new("an answer").goes_to(*net).untracked();
+            batch.rule(WRITTEN, &answer)?;
         }
         Ok(())
     }
 }
 
-/// A rule for packets that the kernel would forward as they are. RFC 791, section 3.1; RFC 8200, section 3.
-fn usual(family: Family) -> Rule {
+fn late(link: &str) -> Base<'_> {
+    Base {
+        hook: Hook::Ingress(link),
+        priority: LATE,
+    }
+}
+
+/// EtherTypes of frames with a VLAN's tag (IEEE 802.1Q, table 9-1): they belong to an interface of its own.
+const TAGS: [u16; 2] = [0x8100, 0x88a8];
+
+/// A rule for packets that the kernel would forward. RFC 791, section 3.1; RFC 8200, section 3.
+fn leaves(family: Family) -> Rule {
     use PayloadBase::NetworkHeader;
     let rule = Rule::new("to be judged").family(family);
-    let rule = match family {
+    match family {
         Family::V4 => rule
-            // Version 4, no options.
-            .load(NetworkHeader, 0, 1)
-            .is(&[0x45])
-            // Neither *more fragments* nor an offset.
-            .load(NetworkHeader, 6, 2)
-            .bits(&[0x3f, 0xff], &[0, 0])
-            .is(&[0, 0])
+            // The time to live.
             .load(NetworkHeader, 8, 1)
-            .at_least(&[2]),
+            .at_least(&[2])
+            .addresses_differ(&[libc::RTN_LOCAL, libc::RTN_BROADCAST, libc::RTN_MULTICAST]),
         Family::V6 => rule
-            // Neither *hop-by-hop options* nor *fragment*: the only extensions that a router looks at.
-            .load(NetworkHeader, 6, 1)
-            .differs(&[0])
-            .differs(&[44])
+            // The hop limit.
             .load(NetworkHeader, 7, 1)
             .at_least(&[2])
             // Not from an address of the link, which no router forwards (RFC 4291, section 2.5.6).
             .load(NetworkHeader, 8, 2)
             .bits(&[0xff, 0xc0], &[0, 0])
-            .differs(&[0xfe, 0x80]),
-    };
-    rule.source_is(libc::RTN_UNICAST)
-        .destination_is(libc::RTN_UNICAST)
+            .differs(&[0xfe, 0x80])
+            .addresses_differ(&[libc::RTN_LOCAL, libc::RTN_ANYCAST, libc::RTN_MULTICAST]),
+    }
 }

@@ -92,6 +92,7 @@ pub fn probes(lab: &Lab) -> Result<Vec<Probe>> {
 fn early(tun: &str) -> [Result<()>; 2] {
     let inside = Inside {
         lans: vec!["lo".to_owned()],
+        indexes: Vec::new(),
         nets: Vec::new(),
         tun: tun.to_owned(),
     };

@@ -73,6 +73,19 @@ impl Transaction {
         self.back(true)
     }
 
+    /// Installs the tables of the packet filter once more.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn filter_again(&self) -> Result<()> {
+        for step in &self.done {
+            if let Step::Filter { install, .. } = step {
+                Nft::open()?.commit(install)?;
+            }
+        }
+        Ok(())
+    }
+
     fn take(&mut self, step: Step) -> Result<()> {
         match &step {
             Step::Filter { install, .. } => self.nft.commit(install)?,

@@ -1,13 +1,14 @@
 //! The gate of a network or of this machine: closed before the first packet, open only while it runs, told by signals.
 
 use super::answers::Clerk;
+use super::early::Early;
 use super::gate::{Gate, Handle, Plan, default_shards, descriptors, memory};
 use crate::config::{Config, Mode, Path};
 use crate::control::{Bound, default_path, serve};
 use crate::dns::Resolver;
 use crate::exit::{Exits, Profiles};
 use crate::gateway::Snapshot;
-use crate::kernel::divert::{Divert, OWN_MARK};
+use crate::kernel::divert::{Divert, Installed, OWN_MARK};
 use crate::kernel::netlink::Netlink;
 use crate::link::Tun;
 use crate::report::Reporter;
@@ -35,7 +36,8 @@ pub type Load<'a> = &'a dyn Fn() -> Result<Arc<Snapshot>>;
 /// killed process would.
 pub struct Running {
     gate: Gate,
-    installed: crate::kernel::divert::Installed,
+    divert: Divert,
+    installed: Installed,
     profiles: Profiles,
     mark: Option<u32>,
 }
@@ -57,15 +59,21 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
     } else {
         link.inside.clone()
     };
-    let divert = Divert {
+    let mut divert = Divert {
         tun: link.tun.clone(),
         lans,
+        routed: false,
         own_traffic: host,
     };
     let mark = host.then_some(OWN_MARK);
     let exits = Exits::new(&snapshot.policy, &config.exits, mark)?;
     let dns = Resolver::start(&config.dns, mark)?;
-    let inside = (!host).then(|| divert.inside()).transpose()?;
+    let early = if host {
+        Early::default()
+    } else {
+        Early::open(divert.inside()?, link.path == Path::Kernel)
+    };
+    divert.routed = !host && early.needs_routes();
     let installed = divert.install()?;
     let plan = Plan {
         mtu: link.mtu,
@@ -75,12 +83,11 @@ pub fn start(config: &Config, snapshot: Arc<Snapshot>, reporter: Reporter) -> Re
         memory: memory(config.limits.memory),
         mark,
         forward: !host && link.path != Path::Terminate,
-        inside,
-        kernel: !host && link.path == Path::Kernel,
     };
-    match Gate::start(queues, &plan, (snapshot, exits), reporter) {
+    match Gate::start(queues, (&plan, early), (snapshot, exits), reporter) {
         Ok(gate) => Ok(Running {
             gate,
+            divert,
             installed,
             profiles: config.exits.clone(),
             mark,
@@ -110,6 +117,15 @@ impl Running {
     pub fn replace(&self, snapshot: Arc<Snapshot>) -> Result<()> {
         let exits = Exits::new(&snapshot.policy, &self.profiles, self.mark)?;
         self.gate.replace(snapshot, exits)
+    }
+
+    /// Follows what others do to the machine: interfaces that come back, the packet filter cleared.
+    fn follow(&self) -> Result<()> {
+        if self.installed.keep()? {
+            eprintln!("cordon: somebody had removed the guard from the packet filter; it is back");
+        }
+        let inside = self.divert.inside()?;
+        self.gate.early().follow(inside)
     }
 
     /// Ends all flows and takes everything back.
@@ -177,6 +193,9 @@ async fn attend(clerk: &mut Clerk<'_>, socket: &Bound) -> Result<()> {
                 }
                 if let Ok(neighbours) = neighbours() {
                     handle.neighbours(&neighbours);
+                }
+                if let Err(error) = clerk.running.follow() {
+                    tracing::warn!(%error, "what others changed on this machine cannot be followed");
                 }
             }
         }

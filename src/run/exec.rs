@@ -1,5 +1,6 @@
 //! One program whose only way out is Cordon: a network of its own with a TUN as its default route.
 
+use super::early::Early;
 use super::gate::{Gate, Plan, default_shards, descriptors, memory};
 use crate::config::{self, Bounds};
 use crate::dns::Resolver;
@@ -51,10 +52,13 @@ pub fn exec(
         memory: memory(bounds.memory),
         mark: None,
         forward: false,
-        inside: None,
-        kernel: false,
     };
-    let gate = Gate::start(queues, &plan, (snapshot, exits), reporter)?;
+    let gate = Gate::start(
+        queues,
+        (&plan, Early::default()),
+        (snapshot, exits),
+        reporter,
+    )?;
     let status = running.wait()?;
     Ok((status, gate.finish()?))
 }

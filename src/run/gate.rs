@@ -1,13 +1,12 @@
 //! A gate at work: a shard for each queue, and the reporter beside them.
 
 use super::Clock;
+use super::early::Early;
 use super::fabric::Fabric;
-use super::shard::{self, Control, Kernel, Shard};
+use super::shard::{self, Control, Shard};
 use crate::dns::Resolver;
 use crate::exit::{Direct, Exits, Finding, Prepared, Publish, Service, Standings, Ways};
 use crate::gateway::{Dns, Event, ExitChange, Gateway, Limits, Settings, Shared, Snapshot, Survey};
-use crate::kernel::fastpath::{Fastpath, Place};
-use crate::kernel::ingress::{Inside, Shortcut};
 use crate::kernel::schedule;
 use crate::link::{Offloads, Rings, Tun};
 use crate::report::{Reporter, Tally};
@@ -26,12 +25,8 @@ use tokio::sync::oneshot;
 const EVENTS: usize = 16_384;
 /// How long events wait for others, to be taken together.
 const EVENTS_WAIT: Duration = Duration::from_millis(20);
-/// A flow that the kernel forwards and that is silent for this long comes back, to be left again if it goes on.
-const KERNEL_IDLE: Duration = Duration::from_secs(300);
 /// Pairs of client and address whose names are kept.
 const NAMES: usize = 16_384;
-/// Flows of each family that the kernel may forward at once.
-const KERNEL_FLOWS: u32 = 65_536;
 /// How long a gate waits for the first word of its exits before it opens.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// Bytes of the ring for what the client of a terminated connection sends, and of the one for what it gets. Larger rings
@@ -56,10 +51,6 @@ pub struct Plan {
     pub mark: Option<u32>,
     /// The kernel forwards what is written back to the link.
     pub forward: bool,
-    /// Where devices are, if there are any behind this machine.
-    pub inside: Option<Inside>,
-    /// The kernel may be left flows of theirs; else every packet comes here.
-    pub kernel: bool,
 }
 
 /// A running gate. Dropping it without [`stop`](Self::stop) leaves it running.
@@ -71,27 +62,26 @@ pub struct Gate {
     /// Looks after the exits, once there were any.
     exits: Mutex<Option<Service>>,
     fabric: Fabric,
-    /// As long as there is a gate.
-    _early: Early,
+    early: Mutex<Early>,
     tally: Arc<Mutex<Tally>>,
     shards: Vec<JoinHandle<Result<()>>>,
     reporter: JoinHandle<Reporter>,
 }
 
 impl Gate {
-    /// Starts a gate on the queues of a TUN device, a shard for each.
+    /// Starts a gate on the queues of a TUN device, a shard for each. What happens to packets before they come there ends
+    /// with it.
     ///
     /// # Errors
     /// If the kernel gives no threads, memory or descriptors.
     pub fn start(
         queues: Vec<Tun>,
-        plan: &Plan,
+        (plan, early): (&Plan, Early),
         (snapshot, exits): (Arc<Snapshot>, Exits),
         reporter: Reporter,
     ) -> Result<Self> {
-        let (clock, (early, fallbacks)) = (Clock::new(), plan.open_early());
-        let kernel = early.kernel();
-        let fabric = Fabric::of(&queues, kernel.is_some(), fallbacks);
+        let (clock, kernel) = (Clock::new(), early.kernel());
+        let fabric = Fabric::of(&queues, kernel.is_some(), early.fallbacks.clone());
         let seed = || RandomState::new().build_hasher().finish();
         let shared = Arc::new(Shared::new(NAMES, seed()));
         let (sender, events) = sync_channel(EVENTS);
@@ -130,7 +120,7 @@ impl Gate {
             clock,
             exits: Mutex::default(),
             fabric,
-            _early: early,
+            early: Mutex::new(early),
             tally,
             shards: Vec::new(),
             reporter,
@@ -173,6 +163,11 @@ impl Gate {
     /// Tells the gate while it runs.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// What the kernel does before packets come here.
+    pub fn early(&self) -> MutexGuard<'_, Early> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What goes on in each shard, with at most so many flows of each. Nothing comes of one that has broken.
@@ -337,62 +332,6 @@ impl Plan {
             forward: self.forward,
             kernel,
             limits,
-        }
-    }
-
-    /// What there is to be had of the kernel before the TUN, and what of it there is not, with what is done instead.
-    fn open_early(&self) -> (Early, Vec<String>) {
-        let Some(inside) = &self.inside else {
-            return (Early::Nothing, Vec::new());
-        };
-        let mut fallbacks = Vec::new();
-        if !self.kernel {
-            match Shortcut::open(inside) {
-                Ok(shortcut) => return (Early::Shortcut(shortcut), fallbacks),
-                Err(error) => fallbacks.push(format!("{error:#}")),
-            }
-            return (Early::Nothing, fallbacks);
-        }
-        for place in [Place::Ingress, Place::Prerouting] {
-            match Fastpath::open(place, inside, KERNEL_IDLE, KERNEL_FLOWS) {
-                Ok(fastpath) => {
-                    let kernel = Arc::new(Mutex::new(fastpath));
-                    return (Early::Kernel(kernel), fallbacks);
-                }
-                Err(error) => fallbacks.push(match place {
-                    // Whether flows can be left to the kernel is seen at the next place.
-                    Place::Ingress => format!(
-                        "packets take the kernel's long way to us: {}",
-                        error.root_cause()
-                    ),
-                    Place::Prerouting => format!(
-                        "every packet passes through here, none is left to the kernel: {error:#}"
-                    ),
-                }),
-            }
-        }
-        if let Some(why) = fallbacks.last() {
-            eprintln!("cordon: {why}");
-        }
-        (Early::Nothing, fallbacks)
-    }
-}
-
-/// What the kernel does with packets of devices before they come to the TUN.
-enum Early {
-    /// They come there by the routes.
-    Nothing,
-    /// They come there by the short way.
-    Shortcut(#[expect(dead_code, reason = "it ends when it is dropped")] Shortcut),
-    /// Flows may be left to it.
-    Kernel(Kernel),
-}
-
-impl Early {
-    fn kernel(&self) -> Option<Kernel> {
-        match self {
-            Self::Kernel(kernel) => Some(Arc::clone(kernel)),
-            Self::Nothing | Self::Shortcut(_) => None,
         }
     }
 }

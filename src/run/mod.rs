@@ -9,6 +9,7 @@ mod answers;
 mod clock;
 mod daemon;
 pub mod demo;
+mod early;
 mod exec;
 mod fabric;
 mod gate;
@@ -19,6 +20,7 @@ mod upstream;
 
 pub use clock::Clock;
 pub use daemon::{Load, Running, run, start};
+pub use early::Early;
 pub use exec::exec;
 pub use fabric::Fabric;
 pub use gate::{Gate, Handle, Plan, default_shards, descriptors, memory};

@@ -1,13 +1,13 @@
 //! One thread's loop: a link, a gateway and its sockets, run to completion.
 
 use super::Clock;
+use super::early::{Kernel, locked};
 use super::mapped::{Mapped, Tokens};
 use super::upstream::{BYTES_A_TURN, Upstream};
 use crate::dns::Resolver;
 use crate::exit::{self, Burst, Target, Ways};
 use crate::flow::{FlowId, FlowKey};
 use crate::gateway::{Answer, Datagram, Event, Fate, Gateway, Order, Snapshot, Stray, Survey};
-use crate::kernel::fastpath::Fastpath;
 use crate::link::Tun;
 use crate::packet::build::Unreachable;
 use crate::packet::{Offload, offload};
@@ -21,9 +21,9 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -71,9 +71,6 @@ pub(super) struct Handle {
     /// Packets that it was sent and has not yet taken.
     strays: Arc<AtomicUsize>,
 }
-
-/// The kernel path of a gate, shared by its shards.
-pub(super) type Kernel = Arc<Mutex<Fastpath>>;
 
 /// A gateway with its link and sockets.
 pub(super) struct Shard {
@@ -624,11 +621,6 @@ fn write_out(gateway: &mut Gateway, tun: &Tun) {
     while let Some(packet) = gateway.next_packet() {
         write_one(tun, packet);
     }
-}
-
-/// The kernel path, whatever happened to who held it before: its changes are whole or not made.
-fn locked(kernel: &Kernel) -> MutexGuard<'_, Fastpath> {
-    kernel.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the link does not take is lost, as on any link; when it is gone, the next read says so.

@@ -1,11 +1,13 @@
 //! What `cordon run` changes on a machine, and that it takes it back.
 use crate::harness::{in_lab, wait_until};
 use crate::home::{
-    Daemon, Home, PHONE, SERVER, assert_nothing_left, echoes, gateway, refuse_untracked, serve, tun,
+    Daemon, Home, PHONE, SERVER, assert_nothing_left, close, echoes, gateway, refuse_untracked,
+    routed, serve, tun,
 };
-use cordon::kernel::divert::{Divert, OWN_MARK, take_back};
-use cordon::kernel::namespace::lab::{Host, Observer};
+use cordon::kernel::divert::{Divert, FILTER, OWN_MARK, take_back};
+use cordon::kernel::namespace::lab::{Host, Lab, Observer};
 use cordon::kernel::netlink::{Family, Netlink};
+use cordon::kernel::nft::{Batch, Nft, Sees};
 use cordon::link::Tun;
 use cordon::packet::offload;
 use netlink_bindings::{nftables, rt_route};
@@ -138,76 +140,94 @@ fn assert_same(before: &str, after: &str) {
     assert!(before == after, "gone: {gone:#?}\nnew: {new:#?}");
 }
 
-#[test]
-fn a_gateway_judges_what_leaves_the_lan_and_nothing_else() {
-    in_lab(|lab| {
-        let home = Home::in_lab(lab);
-        let tun = tun(&home.router);
-        let before = state(&home.router);
-        let installed = home.router.run(|| gateway().install()).unwrap();
-        let daemon = Daemon::with(tun);
-        for address in SERVER.iter().chain(&["198.51.100.9", "2001:db8:1::9"]) {
-            let passed = daemon.passed();
-            assert!(echoes(&home.phone, address, None), "{address}");
-            assert!(streams(&home.phone, address), "{address}");
-            assert!(
-                daemon.passed() > passed + 2,
-                "{address} did not go through the TUN"
-            );
-        }
-        daemon.settle();
-        let passed = daemon.passed();
-        for near in ["192.168.7.1", "fd00:7::1"] {
-            assert!(echoes(&home.phone, near, None) && streams(&home.phone, near));
-        }
-        // The way back, and the router's own traffic, are not diverted.
-        for (host, address) in [(&home.server, PHONE), (&home.router, SERVER)] {
-            for address in address {
-                let any = if address.contains(':') {
-                    "[::]:0"
-                } else {
-                    "0.0.0.0:0"
-                };
-                let socket = host.run(|| Ok(UdpSocket::bind(any)?)).unwrap();
-                socket
-                    .send_to(b"hello", (address.parse::<IpAddr>().unwrap(), 9))
-                    .unwrap();
+/// Tests that hold whatever way packets come to the TUN.
+macro_rules! either_way {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            #[test]
+            fn by_the_short_way() {
+                super::in_lab(|lab| super::$test(lab, &super::gateway()));
+            }
+
+            #[test]
+            fn by_routes() {
+                super::in_lab(|lab| super::$test(lab, &super::routed()));
             }
         }
-        assert!(echoes(&home.router, SERVER[0], None));
-        // The phone's refusals (port unreachable) leave the LAN, and go through the TUN like anything else.
-        assert!(daemon.passed() <= passed + 2);
-        home.router.run(|| installed.undo()).unwrap();
-        let after = state(&home.router);
-        assert_same(&before, &after);
-        daemon.die();
-    });
+    )+};
 }
 
-#[test]
-fn connections_to_the_router_itself_stay_tracked() {
-    in_lab(|lab| {
-        let home = Home::in_lab(lab);
-        refuse_untracked(&home.router);
-        let device = tun(&home.router);
-        let _installed = home.router.run(|| gateway().install()).unwrap();
-        for own in ["192.168.7.1", "203.0.113.1", "fd00:7::1", "2001:db8::1"] {
-            assert!(echoes(&home.phone, own, None), "{own}");
+either_way!(
+    a_gateway_judges_what_leaves_the_lan_and_nothing_else,
+    connections_to_the_router_itself_stay_tracked,
+    when_the_daemon_dies_under_load_not_one_packet_leaves,
+);
+
+fn a_gateway_judges_what_leaves_the_lan_and_nothing_else(lab: &Lab, divert: &Divert) {
+    let home = Home::in_lab(lab);
+    let tun = tun(&home.router);
+    let before = state(&home.router);
+    let (installed, shortcut) = close(&home.router, divert);
+    let daemon = Daemon::with(tun);
+    for address in SERVER.iter().chain(&["198.51.100.9", "2001:db8:1::9"]) {
+        let passed = daemon.passed();
+        assert!(echoes(&home.phone, address, None), "{address}");
+        assert!(streams(&home.phone, address), "{address}");
+        assert!(
+            daemon.passed() > passed + 2,
+            "{address} did not go through the TUN"
+        );
+    }
+    daemon.settle();
+    let passed = daemon.passed();
+    for near in ["192.168.7.1", "fd00:7::1"] {
+        assert!(echoes(&home.phone, near, None) && streams(&home.phone, near));
+    }
+    // The way back, and the router's own traffic, are not diverted.
+    for (host, address) in [(&home.server, PHONE), (&home.router, SERVER)] {
+        for address in address {
+            let any = if address.contains(':') {
+                "[::]:0"
+            } else {
+                "0.0.0.0:0"
+            };
+            let socket = host.run(|| Ok(UdpSocket::bind(any)?)).unwrap();
+            socket
+                .send_to(b"hello", (address.parse::<IpAddr>().unwrap(), 9))
+                .unwrap();
         }
-        // What goes into the TUN is tracked only when it is written back.
-        let tracked = || -> u32 {
-            let count = "/proc/sys/net/netfilter/nf_conntrack_count";
-            let text = home.router.run(|| Ok(fs::read_to_string(count)?)).unwrap();
-            text.trim().parse().unwrap()
-        };
-        let before = tracked();
-        assert!(!echoes(&home.phone, SERVER[0], None));
-        assert_eq!(tracked(), before);
-        let daemon = Daemon::with(device);
-        assert!(echoes(&home.phone, SERVER[0], None));
-        assert!(tracked() > before);
-        daemon.die();
-    });
+    }
+    assert!(echoes(&home.router, SERVER[0], None));
+    // The phone's refusals (port unreachable) leave the LAN, and go through the TUN like anything else.
+    assert!(daemon.passed() <= passed + 2);
+    drop(shortcut);
+    home.router.run(|| installed.undo()).unwrap();
+    let after = state(&home.router);
+    assert_same(&before, &after);
+    daemon.die();
+}
+
+fn connections_to_the_router_itself_stay_tracked(lab: &Lab, divert: &Divert) {
+    let home = Home::in_lab(lab);
+    refuse_untracked(&home.router);
+    let device = tun(&home.router);
+    let _closed = close(&home.router, divert);
+    for own in ["192.168.7.1", "203.0.113.1", "fd00:7::1", "2001:db8::1"] {
+        assert!(echoes(&home.phone, own, None), "{own}");
+    }
+    // What goes into the TUN is tracked only when it is written back.
+    let tracked = || -> u32 {
+        let count = "/proc/sys/net/netfilter/nf_conntrack_count";
+        let text = home.router.run(|| Ok(fs::read_to_string(count)?)).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let before = tracked();
+    assert!(!echoes(&home.phone, SERVER[0], None));
+    assert_eq!(tracked(), before);
+    let daemon = Daemon::with(device);
+    assert!(echoes(&home.phone, SERVER[0], None));
+    assert!(tracked() > before);
+    daemon.die();
 }
 
 #[test]
@@ -227,7 +247,7 @@ fn a_machine_with_odd_settings_is_given_back_as_it_was() {
         }
         let tun = tun(&home.router);
         let before = state(&home.router);
-        let installed = home.router.run(|| gateway().install()).unwrap();
+        let installed = home.router.run(|| routed().install()).unwrap();
         let during = state(&home.router);
         for changed in [
             "net/ipv4/ip_forward=1",
@@ -244,7 +264,7 @@ fn a_machine_with_odd_settings_is_given_back_as_it_was() {
             .setting("ipv4/conf/lan0/forwarding", "0")
             .unwrap();
         let before = state(&home.router);
-        let installed = home.router.run(|| gateway().install()).unwrap();
+        let installed = home.router.run(|| routed().install()).unwrap();
         assert!(state(&home.router).contains("net/ipv4/conf/lan0/forwarding=1"));
         home.router.run(|| installed.undo()).unwrap();
         assert_same(&before, &state(&home.router));
@@ -256,7 +276,7 @@ fn a_machine_with_odd_settings_is_given_back_as_it_was() {
 fn a_start_that_fails_half_way_leaves_the_machine_as_it_was() {
     in_lab(|lab| {
         let home = Home::in_lab(lab);
-        let missing = home.router.run(|| gateway().install()).unwrap_err();
+        let missing = home.router.run(|| routed().install()).unwrap_err();
         assert!(
             missing
                 .to_string()
@@ -265,7 +285,7 @@ fn a_start_that_fails_half_way_leaves_the_machine_as_it_was() {
         );
         let _tun = tun(&home.router);
         // The last steps are policy rules, and one of them is there twice.
-        let mut twice = gateway();
+        let mut twice = routed();
         twice.lans.push("lan0".to_owned());
         let before = state(&home.router);
         let refused = home.router.run(|| twice.install()).unwrap_err();
@@ -281,69 +301,70 @@ fn a_start_that_fails_half_way_leaves_the_machine_as_it_was() {
             .run(|| Netlink::open()?.down("cordon0"))
             .unwrap();
         let before = state(&home.router);
-        assert!(home.router.run(|| gateway().install()).is_err());
+        assert!(home.router.run(|| routed().install()).is_err());
         assert_same(&before, &state(&home.router));
     });
 }
 
-#[test]
-fn when_the_daemon_dies_under_load_not_one_packet_leaves() {
-    in_lab(|lab| {
-        let home = Home::in_lab(lab);
-        // A router it was before, so that a guard that is gone would show.
-        home.router.forward().unwrap();
-        let untouched = state(&home.router);
-        let tun_device = tun(&home.router);
-        let installed = home.router.run(|| gateway().install()).unwrap();
-        let daemon = Daemon::with(tun_device);
-        for address in SERVER {
-            assert!(echoes(&home.phone, address, None));
-        }
-        let load = Load::from(&home.phone);
-        wait_until("the load is on", || daemon.passed() > 1000);
-        // From here on whatever leaves has slipped through, at the moment of death, too.
-        daemon.stun();
-        let outside = home.outside();
-        drop(installed);
-        daemon.die();
-        let sent = load.sent();
-        wait_until("the phone has sent more", || load.sent() > sent + 5000);
-        for address in SERVER {
-            assert!(!echoes(&home.phone, address, None));
-        }
-        assert_nothing_left(outside);
+fn when_the_daemon_dies_under_load_not_one_packet_leaves(lab: &Lab, divert: &Divert) {
+    let home = Home::in_lab(lab);
+    // A router it was before, so that a guard that is gone would show.
+    home.router.forward().unwrap();
+    let untouched = state(&home.router);
+    let tun_device = tun(&home.router);
+    let (installed, shortcut) = close(&home.router, divert);
+    let daemon = Daemon::with(tun_device);
+    for address in SERVER {
+        assert!(echoes(&home.phone, address, None));
+    }
+    let load = Load::from(&home.phone);
+    wait_until("the load is on", || daemon.passed() > 1000);
+    // From here on whatever leaves has slipped through, at the moment of death, too.
+    daemon.stun();
+    let outside = home.outside();
+    drop((installed, shortcut));
+    daemon.die();
+    let sent = load.sent();
+    wait_until("the phone has sent more", || load.sent() > sent + 5000);
+    for address in SERVER {
+        assert!(!echoes(&home.phone, address, None));
+    }
+    assert_nothing_left(outside);
 
-        // Even if somebody puts the routes back as they were.
-        let outside = home.outside();
-        remove_rules(&home.router);
-        let sent = load.sent();
-        wait_until("the phone has sent more", || load.sent() > sent + 5000);
-        assert_nothing_left(outside);
+    // Even if somebody puts the routes back as they were.
+    let outside = home.outside();
+    remove_rules(&home.router);
+    let sent = load.sent();
+    wait_until("the phone has sent more", || load.sent() > sent + 5000);
+    assert_nothing_left(outside);
 
-        // A start that fails does not open what was closed.
-        let outside = home.outside();
+    // A start that fails does not open what was closed.
+    let outside = home.outside();
+    let device = divert.routed.then(|| {
         let device = tun(&home.router);
         home.router
             .run(|| Netlink::open()?.down("cordon0"))
             .unwrap();
-        assert!(home.router.run(|| gateway().install()).is_err());
-        let sent = load.sent();
-        wait_until("the phone has sent more", || load.sent() > sent + 5000);
-        assert_nothing_left(outside);
-        drop(device);
-
-        // One that succeeds takes the leftovers over.
-        let device = tun(&home.router);
-        let installed = home.router.run(|| gateway().install()).unwrap();
-        let daemon = Daemon::with(device);
-        for address in SERVER {
-            assert!(echoes(&home.phone, address, None));
-        }
-        drop(load);
-        home.router.run(|| installed.undo()).unwrap();
-        daemon.die();
-        assert_same(&untouched, &state(&home.router));
+        device
     });
+    assert!(home.router.run(|| divert.install()).is_err());
+    let sent = load.sent();
+    wait_until("the phone has sent more", || load.sent() > sent + 5000);
+    assert_nothing_left(outside);
+    drop(device);
+
+    // One that succeeds takes the leftovers over.
+    let device = tun(&home.router);
+    let (installed, shortcut) = close(&home.router, divert);
+    let daemon = Daemon::with(device);
+    for address in SERVER {
+        assert!(echoes(&home.phone, address, None));
+    }
+    drop(load);
+    drop(shortcut);
+    home.router.run(|| installed.undo()).unwrap();
+    daemon.die();
+    assert_same(&untouched, &state(&home.router));
 }
 
 /// Removes Cordon's policy rules, as somebody might who wants the network back.
@@ -407,13 +428,54 @@ impl Drop for Load {
 }
 
 #[test]
+fn a_guard_that_somebody_removed_is_put_back() {
+    in_lab(|lab| {
+        let home = Home::in_lab(lab);
+        let _tun = tun(&home.router);
+        let (installed, shortcut) = close(&home.router, &gateway());
+        let guard = || {
+            let chains = ["guard", "from_lan", "before"];
+            let comments = || {
+                chains
+                    .map(|chain| Nft::comments(FILTER, chain))
+                    .into_iter()
+                    .collect()
+            };
+            home.router.run(comments).unwrap()
+        };
+        let before: Vec<Vec<String>> = guard();
+        assert!(
+            before.iter().all(|comments| !comments.is_empty()),
+            "{before:?}"
+        );
+        assert!(!home.router.run(|| installed.keep()).unwrap());
+        // As `nft flush ruleset` does it, which leaves the tables of others' connections.
+        let flush = || {
+            let mut batch = Batch::new(Sees::Packets, FILTER)?;
+            batch.remove_table();
+            Nft::open()?.commit(&batch)
+        };
+        home.router.run(flush).unwrap();
+        assert!(home.router.run(|| installed.keep()).unwrap());
+        assert_eq!(guard(), before);
+        drop(shortcut);
+        let outside = home.outside();
+        assert!(!echoes(&home.phone, SERVER[0], None));
+        assert_nothing_left(outside);
+        // Nothing else had closed it.
+        home.router.run(flush).unwrap();
+        assert!(echoes(&home.phone, SERVER[0], None));
+    });
+}
+
+#[test]
 fn what_a_dead_run_left_can_be_taken_back() {
     in_lab(|lab| {
         let home = Home::in_lab(lab);
         let before = state(&home.router);
         assert!(!home.router.run(take_back).unwrap());
         let device = tun(&home.router);
-        drop(home.router.run(|| gateway().install()).unwrap());
+        drop(home.router.run(|| routed().install()).unwrap());
         drop(device);
         assert!(home.router.run(take_back).unwrap());
         assert_same(&before, &state(&home.router));
@@ -429,7 +491,7 @@ fn a_strict_return_path_setting_needs_an_address_on_the_tun() {
         for all in ["1", "2"] {
             home.router.setting("ipv4/conf/all/rp_filter", all).unwrap();
             let device = tun(&home.router);
-            let refused = home.router.run(|| gateway().install()).unwrap_err();
+            let refused = home.router.run(|| routed().install()).unwrap_err();
             assert!(
                 refused
                     .to_string()
@@ -437,7 +499,7 @@ fn a_strict_return_path_setting_needs_an_address_on_the_tun() {
                 "{refused}"
             );
             home.router.address("cordon0", "10.77.0.1/32").unwrap();
-            let installed = home.router.run(|| gateway().install()).unwrap();
+            let installed = home.router.run(|| routed().install()).unwrap();
             let daemon = Daemon::with(device);
             for address in SERVER {
                 assert!(echoes(&home.phone, address, None), "{address} with {all}");
@@ -476,6 +538,7 @@ fn host_mode(lans: &[&str]) -> Divert {
     Divert {
         tun: "cordon0".to_owned(),
         lans: lans.iter().map(|lan| (*lan).to_owned()).collect(),
+        routed: true,
         own_traffic: true,
     }
 }

@@ -3,7 +3,10 @@
 use crate::harness::{cordon, in_lab, peer, wait_until};
 use crate::nat::masquerade;
 use crate::servers;
+use cordon::kernel::divert::FILTER;
 use cordon::kernel::namespace::lab::{Host, Lab, Observer};
+use cordon::kernel::netlink::Netlink;
+use cordon::kernel::nft::{Batch, Nft, Sees};
 use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -266,6 +269,39 @@ fn killed_under_load_not_one_packet_of_a_client_gets_out() {
         // The next start takes over what is left, and opens the gate again.
         let daemon = net.start(GATEWAY);
         net.phone(&["udp", &format!("{US}:9"), "10", "100"]);
+        end(daemon);
+    });
+}
+
+#[test]
+fn a_cleared_packet_filter_and_an_interface_that_comes_back_are_noticed() {
+    in_lab(|lab| {
+        let net = net(lab);
+        let daemon = net.start(GATEWAY);
+        let datagrams = ["udp", &format!("{US}:9"), "3", "10"];
+        net.phone(&datagrams);
+        let work = || {
+            let mut batch = Batch::new(Sees::Packets, FILTER)?;
+            batch.remove_table();
+            Nft::open()?.commit(&batch)
+        };
+        net.router.run(work).unwrap();
+        net.phone(&datagrams);
+        wait_until("the guard is back", || {
+            let guard = net.router.run(|| Nft::comments(FILTER, "guard"));
+            !guard.unwrap().is_empty()
+        });
+        let work = || Netlink::open()?.delete_link("lan");
+        net.router.run(work).unwrap();
+        net.peer_on(&net.phone, &datagrams).unwrap_err();
+        lab.wire((&net.phone, "wlan"), (&net.router, "lan"))
+            .unwrap();
+        net.phone.address("wlan", "192.168.7.2/24").unwrap();
+        net.router.address("lan", "192.168.7.1/24").unwrap();
+        net.phone.default_route("wlan", "192.168.7.1").unwrap();
+        wait_until("packets come to the gate again", || {
+            net.peer_on(&net.phone, &datagrams).is_ok()
+        });
         end(daemon);
     });
 }

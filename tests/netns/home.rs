@@ -1,7 +1,8 @@
 //! A home network in a lab, and a stand-in for the daemon.
 use crate::harness::wait_until;
 use crate::nat::chain;
-use cordon::kernel::divert::Divert;
+use cordon::kernel::divert::{Divert, Installed};
+use cordon::kernel::ingress::Shortcut;
 use cordon::kernel::namespace::lab::{Frame, Host, Lab, Observer};
 use cordon::kernel::netlink::Netlink;
 use cordon::link::Tun;
@@ -196,8 +197,26 @@ pub(crate) fn gateway() -> Divert {
     Divert {
         tun: "cordon0".to_owned(),
         lans: vec!["lan0".to_owned()],
+        routed: false,
         own_traffic: false,
     }
+}
+
+/// The same where the kernel has no short way.
+pub(crate) fn routed() -> Divert {
+    Divert {
+        routed: true,
+        ..gateway()
+    }
+}
+
+/// Puts everything in place on a router that packets come to by either way; the short one ends with what is returned.
+pub(crate) fn close(router: &Host, divert: &Divert) -> (Installed, Option<Shortcut>) {
+    let work = || {
+        let shortcut = (!divert.routed).then(|| Shortcut::open(&divert.inside()?));
+        Ok((divert.install()?, shortcut.transpose()?))
+    };
+    router.run(work).unwrap()
 }
 
 pub(crate) fn tun(on: &Host) -> Tun {

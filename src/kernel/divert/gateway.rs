@@ -8,6 +8,8 @@ use anyhow::Result;
 const RAW: i32 = -300;
 /// Before everybody's ordinary forward chains.
 const GUARD: i32 = -10;
+/// The chain of the guard.
+pub(super) const GUARD_CHAIN: &str = "guard";
 
 /// Whether this machine is a router at all.
 const SWITCH_V4: &str = "ipv4/ip_forward";
@@ -20,8 +22,8 @@ const NOT_ELSEWHERE: [(u8, &str); 3] = [
     (libc::RTN_MULTICAST, "the LAN is meant"),
 ];
 
-/// The guard, and what keeps packets on their way into the TUN out of connection tracking: it is to see them first when
-/// they are written back, so that masquerading works as ever. Our own answers to devices stay out of it as well: it knows
+/// The guard, and where packets are routed into the TUN what keeps them out of connection tracking: it is to see them first
+/// when they are written back, so that masquerading works as ever. Our own answers to devices stay out of it as well: it knows
 /// no question to them, and drops them while it remembers an older flow of the same addresses and ports.
 pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<()> {
     batch.chain("from_lan", None)?;
@@ -38,6 +40,16 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
         &Rule::new("would leave unjudged").count().drop(),
     )?;
 
+    from_lans(
+        batch,
+        divert,
+        (GUARD_CHAIN, Hook::Forward, GUARD),
+        "from_lan",
+    )?;
+    if !divert.routed {
+        return Ok(());
+    }
+
     batch.chain("untrack", None)?;
     for (kind, comment) in NOT_ELSEWHERE {
         batch.rule("untrack", &accept(Rule::new(comment).destination_is(kind)))?;
@@ -51,21 +63,26 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
     for (_, net) in &near.inside {
         batch.rule("answers", &Rule::new("an answer").goes_to(*net).untracked())?;
     }
-
-    for (chain, hook, priority, next) in [
-        ("guard", Hook::Forward, GUARD, "from_lan"),
-        ("divert", Hook::Prerouting, RAW, "untrack"),
-    ] {
-        batch.chain(chain, Some(Base { hook, priority }))?;
-        // First, since most packets of decided flows come here.
-        let judged = Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK);
-        batch.rule(chain, &accept(judged))?;
-        for lan in &divert.lans {
-            batch.rule(chain, &Rule::new("from inside").came_in(lan).jump(next)?)?;
-        }
-    }
+    from_lans(batch, divert, ("divert", Hook::Prerouting, RAW), "untrack")?;
     let written = Rule::new("written back").came_in(&divert.tun);
     batch.rule("divert", &written.jump("answers")?)?;
+    Ok(())
+}
+
+/// A chain that has another one look at what comes from devices, but for packets of decided flows.
+fn from_lans(
+    batch: &mut Batch,
+    divert: &Divert,
+    (chain, hook, priority): (&str, Hook<'_>, i32),
+    next: &str,
+) -> Result<()> {
+    batch.chain(chain, Some(Base { hook, priority }))?;
+    // First, since most packets of decided flows come here.
+    let judged = Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK);
+    batch.rule(chain, &judged.accept())?;
+    for lan in &divert.lans {
+        batch.rule(chain, &Rule::new("from inside").came_in(lan).jump(next)?)?;
+    }
     Ok(())
 }
 

@@ -9,6 +9,9 @@ const RAW: i32 = -300;
 /// Before everybody's ordinary chains.
 const GUARD: i32 = -10;
 
+/// The chains of the guard: what this machine makes, and what it forwards.
+pub(super) const GUARD_CHAINS: [&str; 2] = ["guard_output", "guard_forward"];
+
 /// Destinations that routers do not forward: link-local (RFC 3927, RFC 4291), link- and site-scoped multicast (RFC 5771,
 /// RFC 2365, RFC 7346), limited broadcast.
 pub(super) const LINK_SCOPE: [&str; 7] = [
@@ -62,18 +65,13 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
             priority: GUARD,
         })
     };
-    batch.chain("guard_output", guard(Hook::Output))?;
-    batch.rule(
-        "guard_output",
-        &Rule::new("from this machine").jump("leaves")?,
-    )?;
-    batch.chain("guard_forward", guard(Hook::Forward))?;
+    let [output, forward] = GUARD_CHAINS;
+    batch.chain(output, guard(Hook::Output))?;
+    batch.rule(output, &Rule::new("from this machine").jump("leaves")?)?;
+    batch.chain(forward, guard(Hook::Forward))?;
     let back = Rule::new("was judged").came_in(&divert.tun);
-    batch.rule("guard_forward", &back.accept())?;
-    batch.rule(
-        "guard_forward",
-        &Rule::new("from this machine").jump("leaves")?,
-    )?;
+    batch.rule(forward, &back.accept())?;
+    batch.rule(forward, &Rule::new("from this machine").jump("leaves")?)?;
 
     incoming(batch, divert, near)
 }

@@ -1,18 +1,21 @@
-//! What `cordon run` changes on the machine, so that packets go through the TUN or nowhere: routes, policy rules, kernel
-//! settings and the packet filter, for IPv4 and IPv6 alike.
+//! What `cordon run` changes on the machine, so that packets go through the TUN or nowhere: the packet filter, kernel
+//! settings, routes and policy rules, for IPv4 and IPv6 alike.
 //!
-//! Two things hold at any instant from [`Divert::install`] to [`Installed::undo`]. What is to be judged is *routed* into
-//! the TUN by a table of its own, which ends in *unreachable* when the TUN is gone. And a *guard* in the packet filter
-//! drops what would leave by any other way, whatever the routes say. The guard is in place first, goes last, and outlives
+//! One thing holds at any instant from [`Divert::install`] to [`Installed::undo`]: a *guard* in the packet filter drops
+//! what would leave by any other way than the TUN, whatever the routes say. It is in place first, goes last, and outlives
 //! the process: only a clean end opens what it closed.
 //!
+//! What is to be judged comes to the TUN by the [short way](super::ingress) from where devices' interfaces take it in. Where
+//! the kernel has none, and for this machine's own packets, it is *routed* there by a table of its own, which ends in
+//! *unreachable* when the TUN is gone. That is not done without need: where there is any policy rule, the kernel looks up
+//! each packet's route, and checks its source, the slow way.
+//!
 //! ```text
+//! LAN -> short way --------------------------------------------------------------------------> TUN -> judged
 //! LAN -> raw: notrack -> rule "iif LAN" -> table: default dev TUN -> forward: guard -> TUN -> judged
 //!                                                                                          |
 //! internet <- forward: not from a LAN <- table main <- conntrack sees it first <- TUN <- written back
 //! ```
-//!
-//! Where the kernel can, most packets do not go all that way into the TUN, see [`super::ingress`].
 
 mod gateway;
 mod host;
@@ -52,6 +55,8 @@ pub struct Divert {
     pub tun: String,
     /// Interfaces whose devices are guarded: gateway mode.
     pub lans: Vec<String>,
+    /// The devices' packets come by routes: the kernel has no short way.
+    pub routed: bool,
     /// This machine's own traffic, too: host mode.
     pub own_traffic: bool,
 }
@@ -59,7 +64,11 @@ pub struct Divert {
 /// Everything is in place. Dropping this leaves it so, as `kill -9` would.
 #[derive(Debug)]
 #[must_use = "what was closed stays closed until it is undone"]
-pub struct Installed(Transaction);
+pub struct Installed {
+    changes: Transaction,
+    /// Chains of the guard.
+    guard: Vec<&'static str>,
+}
 
 impl Divert {
     /// Puts everything in place, in the network namespace of the calling thread. What an earlier run left behind is
@@ -78,17 +87,28 @@ impl Divert {
             "{} cannot be the TUN and a guarded interface at once",
             self.tun
         );
-        Transaction::begin(self.steps(&mut netlink)?).map(Installed)
+        let changes = Transaction::begin(self.steps(&mut netlink)?)?;
+        let mut guard = Vec::new();
+        if !self.lans.is_empty() {
+            guard.push(gateway::GUARD_CHAIN);
+        }
+        if self.own_traffic {
+            guard.extend(host::GUARD_CHAINS);
+        }
+        Ok(Installed { changes, guard })
     }
 
-    /// Where the devices are, for what is before the routes.
+    /// Where the devices are now, for the short way.
     ///
     /// # Errors
-    /// If an interface is not there.
+    /// If the TUN is not there.
     pub fn inside(&self) -> Result<Inside> {
-        let near = Near::of(self, &mut Netlink::open()?)?;
+        let mut netlink = Netlink::open()?;
+        let near = Near::of(self, &mut netlink)?;
+        let index = |lan: &String| netlink.index(lan).ok();
         Ok(Inside {
             lans: self.lans.clone(),
+            indexes: self.lans.iter().filter_map(index).collect(),
             nets: near.destinations(false).collect(),
             tun: self.tun.clone(),
         })
@@ -99,7 +119,7 @@ impl Divert {
         let near = Near::of(self, netlink)?;
         let mut settings = Changes::default();
         settings.set(&format!("ipv6/conf/{}/disable_ipv6", self.tun), "0");
-        settings.return_path(&self.tun, netlink)?;
+        settings.return_path(self, netlink)?;
         if !self.lans.is_empty() {
             settings.forwarding(self);
         }
@@ -129,9 +149,11 @@ impl Divert {
                 restore: settings.restore,
             },
         ];
-        for family in families() {
-            steps.extend(self.routes(family, &near).into_iter().map(Step::Route));
-            steps.extend(self.rules(family).into_iter().map(Step::Rule));
+        if self.routed || self.own_traffic {
+            for family in families() {
+                steps.extend(self.routes(family, &near).into_iter().map(Step::Route));
+                steps.extend(self.rules(family).into_iter().map(Step::Rule));
+            }
         }
         Ok(steps)
     }
@@ -165,7 +187,7 @@ impl Divert {
             ..Rule::new(family, priority, table)
         };
         let mut rules = Vec::new();
-        for lan in &self.lans {
+        for lan in self.lans.iter().filter(|_| self.routed) {
             rules.push(Rule {
                 iif: Some(lan.clone()),
                 mark: Some((KERNEL_MARK, MARK_MASK)),
@@ -188,13 +210,27 @@ impl Divert {
 }
 
 impl Installed {
+    /// Puts the packet filter back as it was installed if somebody has removed its guard, for instance with the rest of
+    /// the filter's rules; whether that was so.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn keep(&self) -> Result<bool> {
+        for chain in &self.guard {
+            if Nft::comments(FILTER, chain)?.is_empty() {
+                return self.changes.filter_again().map(|()| true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Takes everything back: the machine is as it was before. This opens what was closed. To be called in the network
     /// namespace of the installation: kernel settings are the calling thread's.
     ///
     /// # Errors
     /// What could not be taken back; everything else is.
     pub fn undo(self) -> Result<()> {
-        self.0.undo()
+        self.changes.undo()
     }
 }
 
@@ -301,8 +337,10 @@ impl Changes {
     /// Lets packets that are written back to the TUN, and answers to them, pass the check of their return path
     /// (RFC 3704). The strict check asks whether a packet to the source would leave where this one came in; with routes
     /// that depend on where a packet comes from, that is the wrong question. The loose one asks for any route.
-    fn return_path(&mut self, tun: &str, netlink: &mut Netlink) -> Result<()> {
-        for link in settings::names("ipv4/conf") {
+    fn return_path(&mut self, divert: &Divert, netlink: &mut Netlink) -> Result<()> {
+        let tun = divert.tun.as_str();
+        let links = settings::names("ipv4/conf").into_iter();
+        for link in links.filter(|_| divert.routed || divert.own_traffic) {
             let path = format!("ipv4/conf/{link}/rp_filter");
             if settings::value(&path).as_deref() == Some(STRICT) && link != tun {
                 self.set(&path, LOOSE);

@@ -1,5 +1,4 @@
 //! One rule: conditions from left to right, and what becomes of the packet that meets them all.
-use super::set::milliseconds;
 use crate::kernel::netlink::Family;
 use crate::packet::protocol;
 use anyhow::Result;
@@ -12,7 +11,6 @@ use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
 use std::ffi::{CStr, CString};
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// Registers of four bytes each; larger values take several (`NFT_REG32_00` of `linux/netfilter/nf_tables.h`).
 pub(in crate::kernel) const REGISTER: u32 = 8;
@@ -70,15 +68,22 @@ impl Rule {
 
     /// Its destination is of this kind (`RTN_…` of `linux/rtnetlink.h`): this machine, a broadcast address, …
     pub fn destination_is(self, kind: u8) -> Self {
-        self.address_is(FibFlags::Daddr, kind)
+        self.kind(FibFlags::Daddr)
+            .is(&u32::from(kind).to_ne_bytes())
     }
 
-    /// Its source is of this kind.
-    pub fn source_is(self, kind: u8) -> Self {
-        self.address_is(FibFlags::Saddr, kind)
+    /// Its source and its destination are of none of these kinds.
+    pub(in crate::kernel) fn addresses_differ(mut self, kinds: &[u8]) -> Self {
+        for which in [FibFlags::Saddr, FibFlags::Daddr] {
+            self = self.kind(which);
+            for kind in kinds {
+                self = self.differs(&u32::from(*kind).to_ne_bytes());
+            }
+        }
+        self
     }
 
-    fn address_is(mut self, which: FibFlags, kind: u8) -> Self {
+    fn kind(mut self, which: FibFlags) -> Self {
         // `NFT_FIB_RESULT_ADDRTYPE`, which the encoder numbers wrongly.
         const KIND: u32 = 3;
         self.expression()
@@ -86,7 +91,7 @@ impl Rule {
             .push_dreg(REGISTER)
             .push_result(KIND)
             .push_flags(which as u32);
-        self.is(&u32::from(kind).to_ne_bytes())
+        self
     }
 
     /// Its destination lies in this network.
@@ -119,6 +124,12 @@ impl Rule {
     pub(in crate::kernel) fn sent_to_us(self) -> Self {
         const HOST: u8 = 0; // `PACKET_HOST` of `linux/if_packet.h`
         self.meta(MetaKeys::Pkttype).is(&[HOST])
+    }
+
+    /// The frame has a VLAN's tag of this EtherType.
+    pub(in crate::kernel) fn tagged(self, kind: u16) -> Self {
+        self.load(PayloadBase::LinkLayerHeader, 12, 2)
+            .is(&kind.to_be_bytes())
     }
 
     /// It goes to the interface of this index at once, as if it had been forwarded to it: its hop limit is one less. Only
@@ -234,22 +245,6 @@ impl Rule {
         self
     }
 
-    /// The element of a set that lies in the registers stays for as long again.
-    pub(in crate::kernel) fn refresh(mut self, set: &CStr, idle: Duration) -> Self {
-        const UPDATE: u32 = 1;
-        // `NFTA_DYNSET_…`, which the encoder does not know: name, operation, register of the key, timeout.
-        self.raw(
-            c"dynset",
-            [
-                (1, set.to_bytes_with_nul()),
-                (3, &UPDATE.to_be_bytes()),
-                (4, &REGISTER.to_be_bytes()),
-                (6, &milliseconds(idle).to_be_bytes()),
-            ],
-        );
-        self
-    }
-
     /// What was loaded is `value`.
     pub(in crate::kernel) fn is(self, value: &[u8]) -> Self {
         self.equals(REGISTER, value)
@@ -274,11 +269,16 @@ impl Rule {
     }
 
     /// Keeps the bits of `mask` of what was loaded, and flips those of `flip`.
-    pub(in crate::kernel) fn bits(mut self, mask: &[u8], flip: &[u8]) -> Self {
+    pub(in crate::kernel) fn bits(self, mask: &[u8], flip: &[u8]) -> Self {
+        self.bits_in(REGISTER, mask, flip)
+    }
+
+    /// As [`Rule::bits`], in another register.
+    pub(in crate::kernel) fn bits_in(mut self, register: u32, mask: &[u8], flip: &[u8]) -> Self {
         self.expression()
             .nested_data_bitwise()
-            .push_sreg(REGISTER)
-            .push_dreg(REGISTER)
+            .push_sreg(register)
+            .push_dreg(register)
             .push_len(u32::try_from(mask.len()).unwrap_or(u32::MAX))
             .nested_mask()
             .push_value(mask)

@@ -1,4 +1,4 @@
-//! Sets of keys that are forgotten unless they are used.
+//! Sets of keys that are forgotten after a while.
 use super::Batch;
 use netlink_bindings::nftables::{PushSetelemListAttrs, Request, SetFlags};
 use netlink_bindings::traits::Pusher;
@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Keys of one message: its list of elements has a 16-bit length.
 const KEYS_AT_ONCE: usize = 800;
 
+/// `nft list` shows keys as numbers (libnftables' data type).
+const INTEGER: u32 = 4;
+
 /// A set of keys of equal length.
 #[derive(Clone, Debug)]
 pub struct Set {
@@ -15,10 +18,8 @@ pub struct Set {
     pub name: &'static CStr,
     /// Bytes of a key; every part of it begins at a multiple of four.
     pub key_len: u32,
-    /// The parts as `nft list` reads them: six bits each, the numbers of libnftables' data types.
-    pub key_type: u32,
-    /// How long a key stays after its last use.
-    pub idle: Duration,
+    /// How long a key stays.
+    pub term: Duration,
     /// The most keys.
     pub size: u32,
 }
@@ -44,15 +45,15 @@ impl Batch {
             .encode()
             .push_table(&self.table)
             .push_name(set.name)
-            .push_flags(SetFlags::Timeout as u32 | SetFlags::Eval as u32)
-            .push_key_type(set.key_type)
+            .push_flags(SetFlags::Timeout as u32)
+            .push_key_type(INTEGER)
             .push_key_len(set.key_len)
             .push_id(1)
             .nested_desc()
             .push_size(set.size)
             .end_nested()
             // The attribute is big-endian; the encoder takes it for the machine's own order.
-            .push_timeout(milliseconds(set.idle).to_be());
+            .push_timeout(milliseconds(set.term).to_be());
         self.push(&request, format!("make the set {:?}", set.name));
     }
 
@@ -118,6 +119,6 @@ fn list<'a, P: Pusher>(
 }
 
 /// A time as nf_tables has it.
-pub(super) fn milliseconds(time: Duration) -> u64 {
+fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
