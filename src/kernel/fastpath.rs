@@ -28,6 +28,8 @@ const KNOWN: &str = "known";
 /// Before the rules that divert (`NF_IP_PRI_RAW`, one earlier).
 const EARLIEST: i32 = -301;
 
+/// Changes in one exchange: what is sent must fit into a socket's buffer.
+const AT_ONCE: usize = 1000;
 /// Bytes of a key. The parts are words, as the kernel loads them, see [`keys`].
 const KEY_V4: u32 = 24;
 const KEY_V6: u32 = 44;
@@ -51,6 +53,8 @@ pub struct Fastpath {
     /// The kernel removes keys that may not be there in one go.
     destroys: bool,
     changes: Vec<(bool, FlowKey)>,
+    /// No flow is to be left to the kernel any more.
+    stopped: bool,
 }
 
 impl Fastpath {
@@ -74,6 +78,7 @@ impl Fastpath {
             v6: set(c"decided6", KEY_V6, size),
             destroys: true,
             changes: Vec::new(),
+            stopped: false,
         };
         let mut batch = fastpath.no_changes()?;
         batch.table(true);
@@ -96,22 +101,33 @@ impl Fastpath {
         self.changes.push((false, key));
     }
 
-    /// Makes all changes since the last time, in one exchange with the kernel; without changes it does nothing.
+    /// Makes all changes since the last time, hundreds of them in one exchange with the kernel; without changes it does
+    /// nothing.
     ///
-    /// Returns `false` if there was no room for new flows: then none of them is in the kernel, and all of them go on as
-    /// before. Removals are always made.
+    /// Returns `false` if there was no room for some of the new flows, or none is to be left any more: these go on as before.
+    /// Removals are always made.
     ///
     /// # Errors
-    /// If the kernel refuses for another reason; nothing has changed then.
+    /// If the kernel refuses for another reason; the changes that are left are not made then.
     pub fn commit(&mut self) -> Result<bool> {
         let changes = std::mem::take(&mut self.changes);
-        if changes.is_empty() {
-            return Ok(true);
+        if changes.is_empty() || self.stopped {
+            return Ok(changes.is_empty());
         }
-        let batch = self.batch(&changes)?;
+        let mut taken = true;
+        for some in changes.chunks(AT_ONCE) {
+            taken &= self.make(some)?;
+        }
+        Ok(taken)
+    }
+
+    /// Makes changes in one exchange; whether there was room for the new flows among them, else none of these is there.
+    fn make(&mut self, changes: &[(bool, FlowKey)]) -> Result<bool> {
+        let batch = self.batch(changes)?;
         match self.nft.commit(&batch) {
             Err(error) if errno(&error) == Some(libc::ENFILE) => {
-                let removals: Vec<_> = changes.into_iter().filter(|(add, _)| !add).collect();
+                let removals = changes.iter().filter(|(add, _)| !add);
+                let removals: Vec<_> = removals.copied().collect();
                 if !removals.is_empty() {
                     let batch = self.batch(&removals)?;
                     self.nft.commit(&batch)?;
@@ -152,6 +168,20 @@ impl Fastpath {
             Place::Ingress => Batch::new(Sees::Frames, ingress::TABLE),
             Place::Prerouting => Batch::new(Sees::Packets, TABLE),
         }
+    }
+
+    /// All flows come to us again, and stay.
+    ///
+    /// # Errors
+    /// If the kernel refuses; then those that are left come back when their term is over.
+    pub fn stop(&mut self) -> Result<()> {
+        self.stopped = true;
+        self.clear()
+    }
+
+    /// Whether no flow is left any more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// Puts everything into the table.
@@ -224,31 +254,32 @@ impl Fastpath {
 }
 
 /// *Don't fragment*, or not: with *more fragments* or an offset it is a fragment. RFC 791, section 3.1.
-const FLAGS: [u8; 2] = [0, 0x40];
+const FLAGS: [[u8; 2]; 2] = [[0, 0], [0x40, 0]];
 /// What an IPv4 header without options begins with: version and length. RFC 791, section 3.1.
 const V4: u8 = 0x45;
 /// What an IPv6 header begins with, and which bits of it that is. RFC 8200, section 3.
 const V6: u8 = 0x60;
 const V6_MASK: [u8; 4] = [0xf0, 0, 0, 0];
 
-/// The keys of a flow: the first byte of the packet's header, for IPv4 that of the flags, the protocol's number (each in
-/// a word of its own), addresses and ports. An echo has its identifier for the first port, and no second. None for a flow
+/// The keys of a flow: the first byte of the packet's header, for IPv4 flags and offset of the fragment, the protocol's
+/// number (each in a word of its own), addresses and ports. An echo has its identifier for the first port, and no second. None for a flow
 /// that cannot be: two families.
 fn keys(flow: &FlowKey) -> Vec<Vec<u8>> {
-    let word = |byte| [byte, 0, 0, 0];
-    let key = |heads: &[u8], addresses: [&[u8]; 2]| {
-        let heads = heads.iter().copied().map(word).collect::<Vec<_>>();
+    let key = |heads: &[[u8; 2]], addresses: [&[u8]; 2]| {
+        let word = |[a, b]: &[u8; 2]| [*a, *b, 0, 0];
+        let heads = heads.iter().map(word).collect::<Vec<_>>();
         let ports = [flow.sport, flow.dport].map(u16::to_be_bytes);
         let [src, dst] = addresses;
         [heads.as_flattened(), src, dst, ports.as_flattened()].concat()
     };
+    let number = [flow.protocol, 0];
     match (flow.src, flow.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => FLAGS
             .iter()
-            .map(|flags| key(&[V4, *flags, flow.protocol], [&src.octets(), &dst.octets()]))
+            .map(|flags| key(&[[V4, 0], *flags, number], [&src.octets(), &dst.octets()]))
             .collect(),
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            vec![key(&[V6, flow.protocol], [&src.octets(), &dst.octets()])]
+            vec![key(&[[V6, 0], number], [&src.octets(), &dst.octets()])]
         }
         _ => Vec::new(),
     }
@@ -288,7 +319,7 @@ fn rule(family: Family, protocol: u8, set: &Set) -> Rule {
     rule = match family {
         Family::V4 => rule
             .load(NetworkHeader, 0, 1)
-            .load_to(REGISTER + 1, NetworkHeader, 6, 1)
+            .load_to(REGISTER + 1, NetworkHeader, 6, 2)
             .load_to(REGISTER + 3, NetworkHeader, 12, 4)
             .load_to(REGISTER + 4, NetworkHeader, 16, 4),
         Family::V6 => rule
@@ -298,7 +329,6 @@ fn rule(family: Family, protocol: u8, set: &Set) -> Rule {
     };
     let ports = REGISTER + set.key_len / 4 - 1;
     rule = match protocol {
-        // The rest of the fragments of a datagram have no ports, nor this header.
         protocol::TCP | protocol::UDP => rule.load_to(ports, TransportHeader, 0, 4),
         _ => rule
             .load_to(ports, TransportHeader, 4, 4)

@@ -1,10 +1,13 @@
 //! The short way into the TUN: what devices send goes there as its interface takes it in, past the kernel's own filters,
 //! connection tracking and routes.
 //!
-//! It takes every packet that would leave the inside: fragments and those with options, too. Left to the kernel are those
-//! for this machine or for other devices, multicast and broadcasts, which it does not forward, and those at the end of
-//! their hops, for which it complains. Whatever else there may be, and everything once the table is gone with the process
-//! or an interface with its chain, meets the guard of [`super::divert`].
+//! It takes every packet of a device that would leave the inside: fragments and those with options, too. Left to the kernel
+//! are those for this machine or for other devices, multicast and broadcasts, which it does not forward, and those at the
+//! end of their hops, for which it complains. What comes from an address that is not inside is dropped: whoever answers it
+//! (a refusal, a complaint) would send to the outside what it quotes. Frames with a VLAN's tag are left to the interface
+//! that they belong to; one with a priority alone (IEEE 802.1Q, VLAN 0) would need its tag taken off first, which
+//! nf_tables cannot. They and whatever else there may be, and everything once the table is gone with the process or an
+//! interface with its chain, meets the guard of [`super::divert`].
 
 use super::netlink::{Family, Netlink};
 use super::nft::{Base, Batch, Hook, Nft, PayloadBase, Rule, Sees};
@@ -15,6 +18,9 @@ use ipnet::IpNet;
 pub(super) const TABLE: &str = "cordon_ingress";
 /// The chain for what came in on any of the interfaces.
 const INSIDE: &str = "inside";
+/// The chain for what goes elsewhere, and that for what comes from inside, too.
+const ELSEWHERE: &str = "elsewhere";
+const LEAVES: &str = "leaves";
 /// The chain for what was written back to the TUN.
 const WRITTEN: &str = "written";
 /// Behind others who filter there.
@@ -73,6 +79,19 @@ impl Inside {
     pub(super) fn shorten(&self, batch: &mut Batch, decided: &[Rule]) -> Result<()> {
         let mut netlink = Netlink::open()?;
         let tun = netlink.index(&self.tun)?;
+        batch.chain(LEAVES, None)?;
+        for family in Family::BOTH {
+            let to_tun = leaves(family).forward_to(family, tun);
+            batch.rule(LEAVES, &to_tun)?;
+        }
+        batch.rule(LEAVES, &Rule::new("the kernel complains").accept())?;
+        batch.chain(ELSEWHERE, None)?;
+        for net in &self.nets {
+            let ours = Rule::new("from inside").comes_from(*net).jump(LEAVES)?;
+            batch.rule(ELSEWHERE, &ours)?;
+        }
+        let foreign = Rule::new("from an address that is not inside");
+        batch.rule(ELSEWHERE, &foreign.count().drop())?;
         batch.chain(INSIDE, None)?;
         for tag in TAGS {
             let other = Rule::new("of an interface on top of this one").tagged(tag);
@@ -83,8 +102,10 @@ impl Inside {
             batch.rule(INSIDE, &stays)?;
         }
         for family in Family::BOTH {
-            let to_tun = leaves(family).forward_to(family, tun);
-            batch.rule(INSIDE, &to_tun)?;
+            let elsewhere = Rule::new("for elsewhere")
+                .family(family)
+                .destination_differs(&NEAR);
+            batch.rule(INSIDE, &elsewhere.jump(ELSEWHERE)?)?;
         }
         for (number, lan) in self.lans.iter().enumerate() {
             if netlink.index(lan).is_err() {
@@ -97,7 +118,7 @@ impl Inside {
                 batch.rule(&chain, rule)?;
             }
             // Others' frames are seen here, too.
-            let ours = Rule::new("from inside").sent_to_us().jump(INSIDE)?;
+            let ours = Rule::new("sent to us").sent_to_us().jump(INSIDE)?;
             batch.rule(&chain, &ours)?;
         }
         // Connection tracking knows no question to our own answers, and drops them while it remembers an older flow of
@@ -121,6 +142,14 @@ fn late(link: &str) -> Base<'_> {
 /// EtherTypes of frames with a VLAN's tag (IEEE 802.1Q, table 9-1): they belong to an interface of its own.
 const TAGS: [u16; 2] = [0x8100, 0x88a8];
 
+/// What the kernel does not forward, by its destination.
+const NEAR: [u8; 4] = [
+    libc::RTN_LOCAL,
+    libc::RTN_BROADCAST,
+    libc::RTN_MULTICAST,
+    libc::RTN_ANYCAST,
+];
+
 /// A rule for packets that the kernel would forward. RFC 791, section 3.1; RFC 8200, section 3.
 fn leaves(family: Family) -> Rule {
     use PayloadBase::NetworkHeader;
@@ -130,7 +159,7 @@ fn leaves(family: Family) -> Rule {
             // The time to live.
             .load(NetworkHeader, 8, 1)
             .at_least(&[2])
-            .addresses_differ(&[libc::RTN_LOCAL, libc::RTN_BROADCAST, libc::RTN_MULTICAST]),
+            .source_differs(&[libc::RTN_LOCAL, libc::RTN_BROADCAST]),
         Family::V6 => rule
             // The hop limit.
             .load(NetworkHeader, 7, 1)
@@ -139,6 +168,6 @@ fn leaves(family: Family) -> Rule {
             .load(NetworkHeader, 8, 2)
             .bits(&[0xff, 0xc0], &[0, 0])
             .differs(&[0xfe, 0x80])
-            .addresses_differ(&[libc::RTN_LOCAL, libc::RTN_ANYCAST, libc::RTN_MULTICAST]),
+            .source_differs(&[libc::RTN_LOCAL, libc::RTN_ANYCAST]),
     }
 }

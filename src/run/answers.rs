@@ -166,14 +166,15 @@ impl<'a> Clerk<'a> {
     fn link(&self, answering: usize) -> LinkStatus {
         let (link, fabric) = (&self.config.link, self.running.gate().fabric());
         let host = link.mode == Mode::Host;
+        let early = self.running.gate().early();
         let (mode, path) = match (host, link.path) {
             (true, _) => ("host", "terminate"),
             (false, Path::Terminate) => ("gateway", "terminate"),
-            (false, Path::Kernel) if fabric.kernel => ("gateway", "kernel"),
+            (false, Path::Kernel) if early.leaves_flows() => ("gateway", "kernel"),
             (false, Path::Kernel | Path::Pass) => ("gateway", "pass"),
         };
         let offloads = fabric.offloads;
-        let mut fallbacks = fabric.fallbacks.clone();
+        let mut fallbacks = early.fallbacks.clone();
         let mut known = Vec::new();
         for (name, there, instead) in [
             ("checksum", offloads.checksum, "checksums are computed here"),

@@ -121,11 +121,12 @@ impl Running {
 
     /// Follows what others do to the machine: interfaces that come back, the packet filter cleared.
     fn follow(&self) -> Result<()> {
-        if self.installed.keep()? {
+        let kept = self.installed.keep();
+        if matches!(kept, Ok(true)) {
             eprintln!("cordon: somebody had removed the guard from the packet filter; it is back");
         }
-        let inside = self.divert.inside()?;
-        self.gate.early().follow(inside)
+        let followed = self.gate.early().follow(&self.divert, &self.installed);
+        kept.and(followed)
     }
 
     /// Ends all flows and takes everything back.

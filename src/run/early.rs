@@ -1,13 +1,18 @@
 //! What the kernel does with packets of devices before they come to the TUN.
 
 use crate::gateway::KERNEL_TERM;
+use crate::kernel::divert::{Divert, Installed};
 use crate::kernel::fastpath::{Fastpath, Place};
 use crate::kernel::ingress::{Inside, Shortcut};
 use anyhow::Result;
+use ipnet::IpNet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Flows of each family that the kernel may forward at once.
 const FLOWS: u32 = 65_536;
+
+/// Every so many looks it is also looked for networks behind the devices' interfaces, which takes a list of all routes.
+const SELDOM: u32 = 30;
 
 /// The kernel path of a gate, shared by its shards.
 pub(super) type Kernel = Arc<Mutex<Fastpath>>;
@@ -18,6 +23,12 @@ pub struct Early {
     way: Way,
     /// What the kernel refused, and what is done instead.
     pub(super) fallbacks: Vec<String>,
+    /// Where the devices were when it was last looked.
+    footing: (Vec<u32>, Vec<IpNet>),
+    /// How often it was looked.
+    looks: u32,
+    /// How many packets of flows left to the kernel had been lost then.
+    lost: u64,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +59,11 @@ impl Early {
                 }
             }
         };
-        Self { way, fallbacks }
+        Self {
+            way,
+            fallbacks,
+            ..Self::default()
+        }
     }
 
     fn with_kernel(inside: Inside, fallbacks: &mut Vec<String>) -> Way {
@@ -90,21 +105,64 @@ impl Early {
         }
     }
 
-    /// Opens the short way anew if the devices are elsewhere now: an interface that went took its chain with it.
+    /// Whether flows are left to the kernel.
+    pub(super) fn leaves_flows(&self) -> bool {
+        self.kernel()
+            .is_some_and(|kernel| !locked(&kernel).is_stopped())
+    }
+
+    /// Follows what happens on the machine. The short way is opened anew if the devices are elsewhere now: an interface
+    /// that went took its chain with it. And if packets of flows that were left to the kernel are lost, none is any more.
     ///
     /// # Errors
     /// If the kernel refuses; then what is not taken meets the guard.
-    pub fn follow(&mut self, now: Inside) -> Result<()> {
+    pub fn follow(&mut self, divert: &Divert, installed: &Installed) -> Result<()> {
+        let (Way::Short(inside, _) | Way::ShortOrKernel(inside, _)) = &mut self.way else {
+            return Ok(());
+        };
+        let footing = divert.footing()?;
+        self.looks = self.looks.wrapping_add(1);
+        let moved = footing != self.footing;
+        if moved || self.looks.is_multiple_of(SELDOM) {
+            let now = divert.inside()?;
+            if *inside != now {
+                self.renew(now)?;
+            }
+            self.footing = footing;
+        }
+        self.doubt(installed.lost()?, moved)
+    }
+
+    /// Opens the short way anew.
+    fn renew(&mut self, now: Inside) -> Result<()> {
         match &mut self.way {
-            Way::Short(inside, shortcut) if *inside != now => {
+            Way::Short(inside, shortcut) => {
                 shortcut.renew(&now)?;
                 *inside = now;
             }
-            Way::ShortOrKernel(inside, kernel) if *inside != now => {
+            Way::ShortOrKernel(inside, kernel) => {
                 locked(kernel).renew(&now)?;
                 *inside = now;
             }
-            Way::Routed | Way::RoutedOrKernel(_) | Way::Short(..) | Way::ShortOrKernel(..) => {}
+            Way::Routed | Way::RoutedOrKernel(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Leaves no flow to the kernel any more if packets of those that were are lost.
+    fn doubt(&mut self, lost: u64, moved: bool) -> Result<()> {
+        let before = std::mem::replace(&mut self.lost, lost);
+        // On an interface that has come back every packet is lost until it is noticed.
+        if lost > before
+            && !moved
+            && let Some(kernel) = self.kernel()
+            && self.leaves_flows()
+        {
+            locked(&kernel).stop()?;
+            let why = "no flow is left to the kernel any more: a rule of this machine changes the marks of packets (the \
+                       bits 0xff000000 are ours), or devices send what only the guard sees";
+            eprintln!("cordon: {why}");
+            self.fallbacks.push(why.to_owned());
         }
         Ok(())
     }

@@ -9,14 +9,10 @@ pub struct Fabric {
     pub shards: usize,
     /// What all queues of the link can do.
     pub offloads: Offloads,
-    /// Flows may be left to the kernel.
-    pub kernel: bool,
-    /// What the kernel refused, and what is done instead.
-    pub fallbacks: Vec<String>,
 }
 
 impl Fabric {
-    pub(super) fn of(queues: &[Tun], kernel: bool, fallbacks: Vec<String>) -> Self {
+    pub(super) fn of(queues: &[Tun]) -> Self {
         let all = |can: fn(Offloads) -> bool| queues.iter().all(|tun| can(tun.offloads()));
         Self {
             shards: queues.len(),
@@ -25,8 +21,6 @@ impl Fabric {
                 tso: all(|offloads| offloads.tso),
                 uso: all(|offloads| offloads.uso),
             },
-            kernel,
-            fallbacks,
         }
     }
 }

@@ -81,7 +81,7 @@ impl Gate {
         reporter: Reporter,
     ) -> Result<Self> {
         let (clock, kernel) = (Clock::new(), early.kernel());
-        let fabric = Fabric::of(&queues, kernel.is_some(), early.fallbacks.clone());
+        let fabric = Fabric::of(&queues);
         let seed = || RandomState::new().build_hasher().finish();
         let shared = Arc::new(Shared::new(NAMES, seed()));
         let (sender, events) = sync_channel(EVENTS);

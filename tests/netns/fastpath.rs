@@ -3,10 +3,10 @@ use crate::harness::in_lab;
 use crate::home::{Daemon, Home, SERVER, assert_nothing_left, gateway, routed, tun};
 use crate::nat::masquerade;
 use cordon::flow::FlowKey;
-use cordon::kernel::divert::Installed;
+use cordon::kernel::divert::{Installed, KERNEL_MARK, MARK_MASK};
 use cordon::kernel::fastpath::{Fastpath, Place};
 use cordon::kernel::namespace::lab::{Host, Lab};
-use cordon::kernel::nft::{Nft, Sees};
+use cordon::kernel::nft::{Base, Batch, Hook, Nft, Rule, Sees};
 use cordon::packet::protocol;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{Read, Write};
@@ -132,6 +132,7 @@ everywhere!(
     a_flow_comes_back_after_its_term_and_may_be_left_again,
     fragments_are_always_judged,
     a_full_set_refuses_new_flows_and_nothing_else,
+    the_mark_of_a_decided_flow_goes_no_farther_than_the_guard,
     thousands_of_flows_go_in_one_batch,
     with_us_goes_the_kernel_path,
 );
@@ -295,6 +296,40 @@ fn fragments_are_always_judged(lab: &Lab, place: Place) {
     }
 }
 
+/// Else somebody's `ct mark` might give it to a later packet.
+fn the_mark_of_a_decided_flow_goes_no_farther_than_the_guard(lab: &Lab, place: Place) {
+    let mut fast = Fast::in_lab(lab, place, LONG, 100);
+    let install = || {
+        let mut batch = Batch::new(Sees::Packets, "others")?;
+        batch.table(false);
+        for (chain, hook) in [("before", Hook::Prerouting), ("behind", Hook::Postrouting)] {
+            let priority = -150;
+            batch.chain(chain, Some(Base { hook, priority }))?;
+            let datagrams = Rule::new("marked").marked(KERNEL_MARK, MARK_MASK).count();
+            batch.rule(chain, &datagrams)?;
+            batch.rule(chain, &Rule::new("all").count())?;
+        }
+        Nft::open()?.commit(&batch)
+    };
+    fast.home.router.run(install).unwrap();
+    let (socket, flow) = udp(&fast.home.phone, SERVER[0]);
+    fast.add(flow);
+    for _ in 0..5 {
+        assert_eq!(fast.passed(|| ask(&socket)), 0);
+    }
+    let counted = |chain| {
+        let rules = fast.home.router.run(|| Nft::rules("others", chain));
+        rules
+            .unwrap()
+            .into_iter()
+            .map(|(_, packets)| packets)
+            .collect::<Vec<_>>()
+    };
+    let (before, behind) = (counted("before"), counted("behind"));
+    assert!(before[0] == 5 && before[1] >= 10, "{before:?}");
+    assert!(behind[0] == 0 && behind[1] >= 10, "{behind:?}");
+}
+
 fn a_full_set_refuses_new_flows_and_nothing_else(lab: &Lab, place: Place) {
     let mut fast = Fast::in_lab(lab, place, LONG, 3);
     let flows: Vec<_> = (0..5).map(|_| udp(&fast.home.phone, SERVER[0])).collect();
@@ -330,7 +365,7 @@ fn thousands_of_flows_go_in_one_batch(lab: &Lab, place: Place) {
     };
     for change in [Fastpath::add, Fastpath::remove] {
         for server in SERVER {
-            for number in 0..1500 {
+            for number in 0..5000 {
                 change(&mut fast.fastpath, flow(20_000 + number, server));
             }
         }

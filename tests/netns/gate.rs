@@ -6,7 +6,7 @@ use crate::servers;
 use cordon::kernel::divert::FILTER;
 use cordon::kernel::namespace::lab::{Host, Lab, Observer};
 use cordon::kernel::netlink::Netlink;
-use cordon::kernel::nft::{Batch, Nft, Sees};
+use cordon::kernel::nft::{Base, Batch, Hook, Nft, Rule, Sees};
 use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -286,14 +286,12 @@ fn a_cleared_packet_filter_and_an_interface_that_comes_back_are_noticed() {
             Nft::open()?.commit(&batch)
         };
         net.router.run(work).unwrap();
-        net.phone(&datagrams);
         wait_until("the guard is back", || {
             let guard = net.router.run(|| Nft::comments(FILTER, "guard"));
             !guard.unwrap().is_empty()
         });
         let work = || Netlink::open()?.delete_link("lan");
         net.router.run(work).unwrap();
-        net.peer_on(&net.phone, &datagrams).unwrap_err();
         lab.wire((&net.phone, "wlan"), (&net.router, "lan"))
             .unwrap();
         net.phone.address("wlan", "192.168.7.2/24").unwrap();
@@ -302,6 +300,56 @@ fn a_cleared_packet_filter_and_an_interface_that_comes_back_are_noticed() {
         wait_until("packets come to the gate again", || {
             net.peer_on(&net.phone, &datagrams).is_ok()
         });
+        let forbidden = ["udp", &format!("{CN}:9"), "3", "10"];
+        net.peer_on(&net.phone, &forbidden).unwrap_err();
+        end(daemon);
+    });
+}
+
+#[test]
+fn where_others_change_marks_flows_stay_with_the_gate() {
+    in_lab(|lab| {
+        let net = net(lab);
+        let daemon = net.start(GATEWAY);
+        // As policy routing does it: all of a client's packets get a mark of their own.
+        let work = || {
+            let mut batch = Batch::new(Sees::Packets, "others")?;
+            batch.table(false);
+            let base = Base {
+                hook: Hook::Prerouting,
+                priority: -150,
+            };
+            batch.chain("marks", Some(base))?;
+            let marks = Rule::new("by way of another table").came_in("lan");
+            batch.rule("marks", &marks.mark(1, u32::MAX))?;
+            Nft::open()?.commit(&batch)
+        };
+        net.router.run(work).unwrap();
+        let socket = net
+            .phone
+            .run(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0")?;
+                socket.connect(format!("{US}:9"))?;
+                socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+                Ok(socket)
+            })
+            .unwrap();
+        let answered = || {
+            socket.send(b"hello").unwrap();
+            socket.recv(&mut [0; 16]).is_ok()
+        };
+        wait_until("a flow is left to the kernel, and lost", || !answered());
+        wait_until("it is back", answered);
+        for _ in 0..50 {
+            assert!(answered());
+        }
+        let status = Command::new(cordon())
+            .args(["status", "--socket"])
+            .arg(net.socket())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&status.stdout);
+        assert!(said.contains("changes the marks of packets"), "{said}");
         end(daemon);
     });
 }

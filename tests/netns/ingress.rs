@@ -3,7 +3,7 @@ use crate::harness::in_lab;
 use crate::home::{Daemon, Home, PHONE, SERVER, assert_nothing_left, close, echoes, gateway, tun};
 use cordon::kernel::divert::Installed;
 use cordon::kernel::ingress::Shortcut;
-use cordon::kernel::namespace::lab::{Host, Lab};
+use cordon::kernel::namespace::lab::{Host, Lab, Observer};
 use cordon::kernel::netlink::Netlink;
 use cordon::kernel::nft::{Base, Batch, Hook, Nft, Rule, Sees};
 use nix::sys::socket::{
@@ -126,6 +126,27 @@ fn what_is_meant_for_the_router_or_stays_inside_does_not_come() {
         for inside in ["192.168.7.77", "192.168.7.255", "fd00:7::77"] {
             assert!(!short.asks(inside).0, "{inside}");
         }
+    });
+}
+
+#[test]
+fn from_an_address_that_is_not_inside_nothing_comes_and_nobody_complains() {
+    in_lab(|lab| {
+        let short = Short::in_lab(lab);
+        assert!(short.asks(SERVER[0]).0);
+        // Everything that the router sends to the outside, but for what finds neighbours.
+        let outside = Observer::judging(&short.home.router, "wan0", |frame| {
+            frame.outgoing && frame.ethertype == 0x0800
+        });
+        let outside = outside.unwrap();
+        let mut packet = datagram(&[]);
+        packet[12..16].copy_from_slice(&[198, 51, 100, 9]);
+        for hops in [1, 64] {
+            packet[8] = hops;
+            checksum(&mut packet);
+            assert_eq!(short.gets(&frame(&short, &[8, 0], &packet)), 0, "{hops}");
+        }
+        assert_nothing_left(outside);
     });
 }
 
@@ -261,8 +282,9 @@ fn an_interface_that_comes_back_is_closed_until_the_short_way_is_opened_anew() {
         assert!(!echoes(&home.phone, SERVER[0], None));
         assert_nothing_left(outside);
         home.router.run(|| shortcut.renew(&inside())).unwrap();
+        let before = daemon.passed();
         assert!(echoes(&home.phone, SERVER[0], None));
-        assert!(daemon.passed() > 0);
+        assert!(daemon.passed() > before);
     });
 }
 
@@ -292,14 +314,21 @@ fn datagram(options: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x40 | words, 0, 0, 4 * words + 8];
     packet.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 192, 168, 7, 2, 203, 0, 113, 9]);
     packet.extend(options);
-    let sum: u32 = packet
+    packet.extend([0x30, 0x39, 0, 7, 0, 8, 0, 0]);
+    checksum(&mut packet);
+    packet
+}
+
+/// Puts the header's checksum right (RFC 1071).
+fn checksum(packet: &mut [u8]) {
+    packet[10..12].fill(0);
+    let header = usize::from(packet[0] & 15) * 4;
+    let sum: u32 = packet[..header]
         .chunks(2)
         .map(|two| u32::from(two[0]) << 8 | u32::from(two[1]))
         .sum();
     let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet.extend([0x30, 0x39, 0, 7, 0, 8, 0, 0]);
-    packet
 }
 
 #[test]

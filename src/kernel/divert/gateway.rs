@@ -6,10 +6,13 @@ use anyhow::Result;
 
 /// Before connection tracking (`NF_IP_PRI_RAW`).
 const RAW: i32 = -300;
-/// Before everybody's ordinary forward chains.
-const GUARD: i32 = -10;
-/// The chain of the guard.
+/// Before everybody else who looks at what is forwarded, and may remember its mark (`NF_IP_PRI_MANGLE` is -150).
+const GUARD: i32 = -160;
+/// The chains of the guard.
 pub(super) const GUARD_CHAIN: &str = "guard";
+pub(super) const FROM_LAN: &str = "from_lan";
+/// The comment of the rules that drop what can only have come there because somebody has changed its mark.
+pub(super) const LOST: &str = "was left to the kernel, and has lost its mark";
 
 /// Whether this machine is a router at all.
 const SWITCH_V4: &str = "ipv4/ip_forward";
@@ -26,25 +29,32 @@ const NOT_ELSEWHERE: [(u8, &str); 3] = [
 /// when they are written back, so that masquerading works as ever. Our own answers to devices stay out of it as well: it knows
 /// no question to them, and drops them while it remembers an older flow of the same addresses and ports.
 pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<()> {
-    batch.chain("from_lan", None)?;
+    batch.chain(FROM_LAN, None)?;
     let accept = |rule: Rule| rule.accept();
     batch.rule(
-        "from_lan",
+        FROM_LAN,
         &accept(Rule::new("to be judged").goes_out(&divert.tun)),
     )?;
     for lan in &divert.lans {
-        batch.rule("from_lan", &accept(Rule::new("stays inside").goes_out(lan)))?;
+        batch.rule(FROM_LAN, &accept(Rule::new("stays inside").goes_out(lan)))?;
     }
-    batch.rule(
-        "from_lan",
-        &Rule::new("would leave unjudged").count().drop(),
-    )?;
+    for (_, net) in &near.inside {
+        let lost = Rule::new(LOST).comes_from(*net).count();
+        batch.rule(FROM_LAN, &lost.drop())?;
+    }
+    batch.rule(FROM_LAN, &Rule::new("would leave unjudged").count().drop())?;
 
+    // Nobody is to give the mark back to a later packet, when there is nobody any more who judges (`ct mark`).
+    let judged = |mark: fn(Rule, u32, u32) -> Rule| {
+        // First in its chain, since most packets of decided flows come here.
+        mark(Rule::new("was judged"), KERNEL_MARK, MARK_MASK).accept()
+    };
+    let guard = (GUARD_CHAIN, Hook::Forward, GUARD);
     from_lans(
         batch,
         divert,
-        (GUARD_CHAIN, Hook::Forward, GUARD),
-        "from_lan",
+        guard,
+        (&judged(Rule::marked_until_now), FROM_LAN),
     )?;
     if !divert.routed {
         return Ok(());
@@ -63,7 +73,8 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
     for (_, net) in &near.inside {
         batch.rule("answers", &Rule::new("an answer").goes_to(*net).untracked())?;
     }
-    from_lans(batch, divert, ("divert", Hook::Prerouting, RAW), "untrack")?;
+    let chain = ("divert", Hook::Prerouting, RAW);
+    from_lans(batch, divert, chain, (&judged(Rule::marked), "untrack"))?;
     let written = Rule::new("written back").came_in(&divert.tun);
     batch.rule("divert", &written.jump("answers")?)?;
     Ok(())
@@ -74,12 +85,10 @@ fn from_lans(
     batch: &mut Batch,
     divert: &Divert,
     (chain, hook, priority): (&str, Hook<'_>, i32),
-    next: &str,
+    (judged, next): (&Rule, &str),
 ) -> Result<()> {
     batch.chain(chain, Some(Base { hook, priority }))?;
-    // First, since most packets of decided flows come here.
-    let judged = Rule::new("was judged").marked(KERNEL_MARK, MARK_MASK);
-    batch.rule(chain, &judged.accept())?;
+    batch.rule(chain, judged)?;
     for lan in &divert.lans {
         batch.rule(chain, &Rule::new("from inside").came_in(lan).jump(next)?)?;
     }

@@ -90,7 +90,7 @@ impl Divert {
         let changes = Transaction::begin(self.steps(&mut netlink)?)?;
         let mut guard = Vec::new();
         if !self.lans.is_empty() {
-            guard.push(gateway::GUARD_CHAIN);
+            guard.extend([gateway::GUARD_CHAIN, gateway::FROM_LAN]);
         }
         if self.own_traffic {
             guard.extend(host::GUARD_CHAINS);
@@ -112,6 +112,20 @@ impl Divert {
             nets: near.destinations(false).collect(),
             tun: self.tun.clone(),
         })
+    }
+
+    /// The interfaces' indexes, of those that are there, and their addresses: cheaper to ask than [`Divert::inside`], which
+    /// changes with them.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn footing(&self) -> Result<(Vec<u32>, Vec<IpNet>)> {
+        let mut netlink = Netlink::open()?;
+        let index = |lan: &String| netlink.index(lan).ok();
+        let links: Vec<u32> = self.lans.iter().filter_map(index).collect();
+        let addresses = netlink.addresses()?.into_iter();
+        let ours = addresses.filter(|address| links.contains(&address.link));
+        Ok((links.clone(), ours.map(|address| address.net).collect()))
     }
 
     fn steps(&self, netlink: &mut Netlink) -> Result<Vec<Step>> {
@@ -222,6 +236,17 @@ impl Installed {
             }
         }
         Ok(false)
+    }
+
+    /// How many packets of flows that were left to the kernel the guard has dropped, since a rule of somebody else's had
+    /// changed their mark. An interface that comes back shows its packets here, too.
+    ///
+    /// # Errors
+    /// If the kernel refuses to tell.
+    pub fn lost(&self) -> Result<u64> {
+        let rules = Nft::rules(FILTER, gateway::FROM_LAN)?;
+        let lost = rules.iter().filter(|(comment, _)| comment == gateway::LOST);
+        Ok(lost.map(|(_, packets)| packets).sum())
     }
 
     /// Takes everything back: the machine is as it was before. This opens what was closed. To be called in the network

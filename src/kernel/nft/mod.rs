@@ -148,6 +148,15 @@ impl Nft {
     /// # Errors
     /// If the kernel refuses the dump.
     pub fn comments(table: &str, chain: &str) -> Result<Vec<String>> {
+        let rules = Self::rules(table, chain)?;
+        Ok(rules.into_iter().map(|(comment, _)| comment).collect())
+    }
+
+    /// As [`Nft::comments`], with how many packets each rule has counted (0 if it does not).
+    ///
+    /// # Errors
+    /// If the kernel refuses the dump.
+    pub fn rules(table: &str, chain: &str) -> Result<Vec<(String, u64)>> {
         let mut socket = NetlinkSocket::new();
         let mut request = Request::new().op_getrule_dump(&Sees::Packets.header());
         request
@@ -155,12 +164,16 @@ impl Nft {
             .push_table(&CString::new(table)?)
             .push_chain(&CString::new(chain)?);
         let mut reply = socket.request(&request)?;
-        let mut comments = Vec::new();
+        let mut rules = Vec::new();
         while let Some(answer) = reply.recv() {
             let (_, rule) = answer.map_err(|error| anyhow!("cannot list the rules: {error}"))?;
-            comments.extend(rule.get_userdata().ok().and_then(rule::comment));
+            let comment = rule.get_userdata().ok().and_then(rule::comment);
+            let counted = rule
+                .get_expressions()
+                .map_or(0, |list| rule::counted(&list));
+            rules.extend(comment.map(|comment| (comment, counted)));
         }
-        Ok(comments)
+        Ok(rules)
     }
 
     /// Whether there is a table of this name.

@@ -5,7 +5,8 @@ use anyhow::Result;
 use ipnet::IpNet;
 pub(in crate::kernel) use netlink_bindings::nftables::PayloadBase;
 use netlink_bindings::nftables::{
-    CmpOps, FibFlags, MetaKeys, PushExprAttrs, PushExprListAttrs, VerdictCode,
+    CmpOps, ExprOps, FibFlags, IterableExprListAttrs, MetaKeys, PushExprAttrs, PushExprListAttrs,
+    VerdictCode,
 };
 use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
@@ -54,11 +55,24 @@ impl Rule {
             .is(&value.to_ne_bytes())
     }
 
+    /// As [`Rule::marked`], and it loses that part of its mark.
+    pub fn marked_until_now(mut self, value: u32, mask: u32) -> Self {
+        const PART: u32 = REGISTER + 1;
+        self = self.meta(MetaKeys::Mark);
+        self.masked((REGISTER, PART), &mask.to_ne_bytes(), &[0; 4]);
+        self.equals(PART, &value.to_ne_bytes())
+            .bits(&(!mask).to_ne_bytes(), &[0; 4])
+            .set_mark()
+    }
+
     /// Sets the bits of `mask` in its mark to those of `value`.
-    pub fn mark(mut self, value: u32, mask: u32) -> Self {
-        self = self
-            .meta(MetaKeys::Mark)
-            .bits(&(!mask).to_ne_bytes(), &value.to_ne_bytes());
+    pub fn mark(self, value: u32, mask: u32) -> Self {
+        self.meta(MetaKeys::Mark)
+            .bits(&(!mask).to_ne_bytes(), &value.to_ne_bytes())
+            .set_mark()
+    }
+
+    fn set_mark(mut self) -> Self {
         self.expression()
             .nested_data_meta()
             .push_key(MetaKeys::Mark as u32)
@@ -72,15 +86,20 @@ impl Rule {
             .is(&u32::from(kind).to_ne_bytes())
     }
 
-    /// Its source and its destination are of none of these kinds.
-    pub(in crate::kernel) fn addresses_differ(mut self, kinds: &[u8]) -> Self {
-        for which in [FibFlags::Saddr, FibFlags::Daddr] {
-            self = self.kind(which);
-            for kind in kinds {
-                self = self.differs(&u32::from(*kind).to_ne_bytes());
-            }
-        }
-        self
+    /// Its destination is of none of these kinds.
+    pub(in crate::kernel) fn destination_differs(self, kinds: &[u8]) -> Self {
+        self.differ(FibFlags::Daddr, kinds)
+    }
+
+    /// Its source is of none of these kinds.
+    pub(in crate::kernel) fn source_differs(self, kinds: &[u8]) -> Self {
+        self.differ(FibFlags::Saddr, kinds)
+    }
+
+    fn differ(self, which: FibFlags, kinds: &[u8]) -> Self {
+        kinds.iter().fold(self.kind(which), |rule, kind| {
+            rule.differs(&u32::from(*kind).to_ne_bytes())
+        })
     }
 
     fn kind(mut self, which: FibFlags) -> Self {
@@ -96,10 +115,20 @@ impl Rule {
 
     /// Its destination lies in this network.
     pub fn goes_to(self, net: IpNet) -> Self {
+        self.address_in(net, [16, 24])
+    }
+
+    /// Its source lies in this network.
+    pub fn comes_from(self, net: IpNet) -> Self {
+        self.address_in(net, [12, 8])
+    }
+
+    /// The address at this offset of an IPv4 or an IPv6 header lies in this network.
+    fn address_in(self, net: IpNet, [v4, v6]: [u32; 2]) -> Self {
         let net = net.trunc();
         let (offset, len) = match net {
-            IpNet::V4(_) => (16, 4),
-            IpNet::V6(_) => (24, 16),
+            IpNet::V4(_) => (v4, 4),
+            IpNet::V6(_) => (v6, 16),
         };
         let (address, mask) = (octets(net.addr()), octets(net.netmask()));
         let zeros = vec![0; mask.len()];
@@ -275,17 +304,21 @@ impl Rule {
 
     /// As [`Rule::bits`], in another register.
     pub(in crate::kernel) fn bits_in(mut self, register: u32, mask: &[u8], flip: &[u8]) -> Self {
+        self.masked((register, register), mask, flip);
+        self
+    }
+
+    fn masked(&mut self, (from, to): (u32, u32), mask: &[u8], flip: &[u8]) {
         self.expression()
             .nested_data_bitwise()
-            .push_sreg(register)
-            .push_dreg(register)
+            .push_sreg(from)
+            .push_dreg(to)
             .push_len(u32::try_from(mask.len()).unwrap_or(u32::MAX))
             .nested_mask()
             .push_value(mask)
             .end_nested()
             .nested_xor()
             .push_value(flip);
-        self
     }
 
     pub(super) fn text(&self) -> &str {
@@ -361,6 +394,17 @@ pub(super) fn comment(userdata: &[u8]) -> Option<String> {
     let (&[kind, len], text) = userdata.split_first_chunk()?;
     let text = text.get(..usize::from(len).checked_sub(1)?)?;
     (kind == COMMENT).then(|| String::from_utf8_lossy(text).into_owned())
+}
+
+/// How many packets a rule has counted.
+pub(super) fn counted(expressions: &IterableExprListAttrs<'_>) -> u64 {
+    let mut counted = 0;
+    for expression in expressions.get_elem() {
+        if let Ok(ExprOps::Counter(counter)) = expression.get_data() {
+            counted += counter.get_packets().unwrap_or(0);
+        }
+    }
+    counted
 }
 
 /// An interface name as registers hold it.
