@@ -51,13 +51,11 @@ impl Shortcut {
     /// If the kernel cannot (`fwd` of nf_tables, owned tables: Linux 5.12), another process has the table, or for want
     /// of rights. Then packets have to take the long way, by routes.
     pub fn open(inside: &Inside) -> Result<Self> {
-        let mut batch = Batch::new(Sees::Frames, TABLE)?;
-        batch.table(true);
-        inside.shorten(&mut batch, &[])?;
-        let mut nft = Nft::open()?;
-        nft.commit(&batch)
+        let mut shortcut = Self(Nft::open()?);
+        shortcut
+            .install(Batch::new(Sees::Frames, TABLE)?, inside)
             .context("packets take the kernel's long way to us")?;
-        Ok(Self(nft))
+        Ok(shortcut)
     }
 
     /// Opens it anew, for other interfaces or networks.
@@ -67,6 +65,10 @@ impl Shortcut {
     pub fn renew(&mut self, inside: &Inside) -> Result<()> {
         let mut batch = Batch::new(Sees::Frames, TABLE)?;
         batch.remove_table();
+        self.install(batch, inside)
+    }
+
+    fn install(&mut self, mut batch: Batch, inside: &Inside) -> Result<()> {
         batch.table(true);
         inside.shorten(&mut batch, &[])?;
         self.0.commit(&batch)

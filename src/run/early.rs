@@ -27,8 +27,8 @@ pub struct Early {
     footing: (Vec<u32>, Vec<IpNet>),
     /// How often it was looked.
     looks: u32,
-    /// How many packets of flows left to the kernel had been lost then.
-    lost: u64,
+    /// How many packets the guard had dropped then.
+    dropped: u64,
 }
 
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ impl Early {
             }
             self.footing = footing;
         }
-        self.doubt(installed.lost()?, moved)
+        self.doubt(installed.dropped()?, moved)
     }
 
     /// Opens the short way anew.
@@ -150,10 +150,10 @@ impl Early {
     }
 
     /// Leaves no flow to the kernel any more if packets of those that were are lost.
-    fn doubt(&mut self, lost: u64, moved: bool) -> Result<()> {
-        let before = std::mem::replace(&mut self.lost, lost);
+    fn doubt(&mut self, dropped: u64, moved: bool) -> Result<()> {
+        let before = std::mem::replace(&mut self.dropped, dropped);
         // On an interface that has come back every packet is lost until it is noticed.
-        if lost > before
+        if dropped > before
             && !moved
             && let Some(kernel) = self.kernel()
             && self.leaves_flows()

@@ -11,8 +11,6 @@ const GUARD: i32 = -160;
 /// The chains of the guard.
 pub(super) const GUARD_CHAIN: &str = "guard";
 pub(super) const FROM_LAN: &str = "from_lan";
-/// The comment of the rules that drop what can only have come there because somebody has changed its mark.
-pub(super) const LOST: &str = "was left to the kernel, and has lost its mark";
 
 /// Whether this machine is a router at all.
 const SWITCH_V4: &str = "ipv4/ip_forward";
@@ -37,10 +35,6 @@ pub(super) fn filter(batch: &mut Batch, divert: &Divert, near: &Near) -> Result<
     )?;
     for lan in &divert.lans {
         batch.rule(FROM_LAN, &accept(Rule::new("stays inside").goes_out(lan)))?;
-    }
-    for (_, net) in &near.inside {
-        let lost = Rule::new(LOST).comes_from(*net).count();
-        batch.rule(FROM_LAN, &lost.drop())?;
     }
     batch.rule(FROM_LAN, &Rule::new("would leave unjudged").count().drop())?;
 
